@@ -1,0 +1,1 @@
+"""Bundles: the folder that holds a finished classifier, and prediction with it."""

@@ -1,0 +1,1 @@
+"""Images: decoding, preprocessing, augmentation, datasets and the order of samples."""

@@ -1,0 +1,1 @@
+"""Learning: losses, optimizers, schedules, epochs and early stopping."""

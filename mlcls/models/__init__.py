@@ -1,0 +1,1 @@
+"""Models: a timm backbone with a head, freezing by stages, and the forward pass."""
