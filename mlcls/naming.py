@@ -1,4 +1,4 @@
-"""Names that people write in flags and recipes, looked up in one way: in a room's own dict, or `package.module:function`."""
+"""Names that people write in flags and recipes: a key of a room's dict, or `package.module:function`."""
 
 import difflib
 import importlib
