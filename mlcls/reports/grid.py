@@ -1,0 +1,97 @@
+"""Aligned columns: the one layout of every table on the console, fitted to a terminal and whole in a pipe."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
+
+from mlcls.reports.console import emit, safe
+
+Cell = str | tuple[str, str]  # a text, or a text and its style
+_NARROWEST = 16  # a column of text is not squeezed below this before other columns are left out
+_INDENT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: numbers stand right, text left. Text is folded where a terminal is narrow.
+
+    `drop` says which columns a narrow terminal loses first: the highest first, 0 never.
+    """
+
+    title: str
+    text: bool = False
+    drop: int = 0
+
+
+def print_grid(
+    console: Console, columns: Sequence[Column], rows: Sequence[Sequence[Cell]], last: int = 0
+) -> tuple[str, ...]:
+    """Print a header and rows in aligned columns.
+
+    Args:
+        columns: the header, from left to right.
+        rows: a cell a column each; cells may be empty.
+        last: how many of the last rows stand apart, below a rule (sums, means).
+
+    Returns:
+        The titles of the columns that were left out because the terminal is narrow, in their order.
+    """
+    table = [[(safe(console, column.title), "bold") for column in columns]]
+    table += [[_styled(console, cell) for cell in row] for row in rows]
+    widths = [max(cell_len(row[i][0]) for row in table) for i in range(len(columns))]
+    kept = list(range(len(columns)))
+    if console.is_terminal:
+        kept = _fitting(columns, widths, console.width - _INDENT)
+    for number, row in enumerate(table):
+        if console.is_terminal and number in (1, len(table) - last):
+            rule = sum(widths[i] for i in kept) + 2 * (len(kept) - 1)
+            emit(console, Text(" " * _INDENT + safe(console, "─") * rule, style="dim"))
+        _print_row(console, [row[i] for i in kept], [columns[i] for i in kept], [widths[i] for i in kept])
+    return tuple(column.title for i, column in enumerate(columns) if i not in kept)
+
+
+def _styled(console: Console, cell: Cell) -> tuple[str, str]:
+    text, style = (cell, "") if isinstance(cell, str) else cell
+    return safe(console, text), style
+
+
+def _fitting(columns: Sequence[Column], widths: list[int], room: int) -> list[int]:
+    """Which columns stay, so that they fit into `room` cells; narrows text columns in `widths` in place."""
+    kept = list(range(len(columns)))
+    while True:
+        excess = sum(widths[i] for i in kept) + 2 * (len(kept) - 1) - room
+        if excess <= 0:
+            return kept
+        slack = sum(max(0, widths[i] - _NARROWEST) for i in kept if columns[i].text)
+        droppable = [i for i in kept if columns[i].drop]
+        if slack < excess and droppable:
+            kept.remove(max(droppable, key=lambda i: columns[i].drop))
+            continue
+        folding = [i for i in kept if columns[i].text and widths[i] > 1]
+        if not folding:
+            return kept  # nothing more can give way: the terminal cuts the lines
+        widths[max(folding, key=lambda i: widths[i])] -= 1
+
+
+def _print_row(
+    console: Console, cells: Sequence[tuple[str, str]], columns: Sequence[Column], widths: Sequence[int]
+) -> None:
+    folded = [
+        [(part.plain.rstrip(), style) for part in Text(text).wrap(console, width, overflow="fold")]
+        if cell_len(text) > width
+        else [(text, style)]
+        for (text, style), width in zip(cells, widths, strict=True)
+    ]
+    for depth in range(max((len(parts) for parts in folded), default=0)):
+        line = Text(" " * _INDENT)
+        for i, (parts, column, width) in enumerate(zip(folded, columns, widths, strict=True)):
+            text, style = parts[depth] if depth < len(parts) else ("", "")
+            gap = " " * max(0, width - cell_len(text))
+            line.append("  " if i else "")
+            line.append("" if column.text else gap).append(text, style=style)
+            line.append(gap if column.text else "")
+        line.rstrip()
+        emit(console, line)
