@@ -1,1 +1,1 @@
-"""Scoring: predictions, metrics and thresholds, over known labels alone. NumPy and scikit-learn; no torch, no pandas."""
+"""Scoring: predictions, metrics and thresholds, over known labels alone. NumPy; no torch, no pandas."""
