@@ -1,0 +1,195 @@
+"""Reading an image: path or bytes -> RGB uint8 [H, W, 3], whatever the file holds. NumPy and OpenCV alone.
+
+What every path (training, validation, prediction) gets: EXIF orientation applied, gray and palette expanded,
+transparency laid over white, 16 bits brought to 8, CMYK converted, the first frame of an animation. A file
+that is cut off or damaged is an error with its name; it is never replaced, and never half gray.
+"""
+
+import os
+import stat
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mlcls.errors import ImageError
+from mlcls.images.header import Header, read_header
+
+IMAGE_SUFFIXES: frozenset[str] = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".dib", ".webp", ".tif", ".tiff"}
+)
+MAX_PIXELS = 200_000_000
+MAX_BYTES = 1 << 30  # of an encoded file: more than 200 million pixels of 16-bit RGB without compression
+
+Pixels = NDArray[np.uint8]
+
+# decoders complain on stderr about each damaged file, in the middle of a progress bar; our message names it
+if "OPENCV_LOG_LEVEL" not in os.environ:
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+def read_image(path: str | os.PathLike[str]) -> Pixels:
+    """The pixels of an image file.
+
+    Args:
+        path: the file; its suffix is not looked at, its content says what it is.
+
+    Returns:
+        uint8 RGB [H, W, 3], oriented as a viewer shows it.
+
+    Raises:
+        ImageError: the file is absent, cannot be opened, or cannot be decoded; the message begins with
+            the path.
+    """
+    name = os.fspath(path)
+    try:
+        # Python opens the file, not OpenCV: a name beyond ASCII works on Windows too
+        with open(path, "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ImageError(f"{name}: expected an image, found something that is not a file")
+            if status.st_size > MAX_BYTES:
+                raise ImageError(
+                    f"{name}: {status.st_size:,} bytes; an image file of at most {MAX_BYTES:,} is read"
+                )
+            data = file.read()
+    except FileNotFoundError as error:
+        raise ImageError(f"{name}: no such image; check the name and --images") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ImageError(f"{name}: cannot be opened: {reason}") from error
+    return decode_image(data, name)
+
+
+def decode_image(data: bytes, name: str) -> Pixels:
+    """The pixels of an encoded image.
+
+    Args:
+        data: the bytes of a whole JPEG, PNG, GIF, BMP, WebP or TIFF file.
+        name: how messages call it.
+
+    Returns:
+        uint8 RGB [H, W, 3], oriented as a viewer shows it.
+
+    Raises:
+        ImageError: another format, cut off, damaged, or more than `MAX_PIXELS` pixels (told before decoding).
+    """
+    header = read_header(data, name)
+    if header.width * header.height > MAX_PIXELS:
+        raise ImageError(
+            f"{name}: its header claims {header.width:,} x {header.height:,} pixels; "
+            f"at most {MAX_PIXELS:,} are read"
+        )
+    # a JPEG has neither alpha nor 16 bits: the decoder may write RGB at once (and converts CMYK either way)
+    is_jpeg = header.format == "jpeg"
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION if is_jpeg else cv2.IMREAD_UNCHANGED
+    try:
+        decoded = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
+    except cv2.error as error:
+        raise ImageError(f"{name}: cannot be decoded ({error.err}); replace it or leave it out") from error
+    if decoded is None or decoded.size == 0:
+        raise ImageError(
+            f"{name}: the {header.format.upper()} is damaged, cut off, or of a rare kind; "
+            "replace it or leave it out"
+        )
+    if not is_jpeg:
+        decoded = to_rgb(_from_bgr(decoded, header), name)
+    return np.ascontiguousarray(_ORIENT[header.orientation](decoded))
+
+
+def to_rgb(array: NDArray[Any], name: str = "image") -> Pixels:
+    """Pixels of any of the usual kinds as RGB uint8.
+
+    Args:
+        array: [H, W] or [H, W, C] with 1 (gray), 2 (gray and alpha), 3 (RGB) or 4 (RGB and alpha) channels;
+            bool, uint8, uint16, or floats in [0, 1]. Transparent pixels are laid over white.
+        name: how messages call it.
+
+    A uint16 image holds data of 8, 10, 12, 14 or 16 bits, and the file does not say which: the fewest of
+        these that its largest colour value fits in are taken for white (2**bits - 1 -> 255), alpha apart by
+        the same rule. So 12-bit camera data is not black; the price is that a very dark 16-bit picture turns
+        out brighter.
+
+    Returns:
+        uint8 RGB [H, W, 3]; the array itself where it already is that.
+
+    Raises:
+        ImageError: another shape or type, no pixels, or floats outside [0, 1].
+    """
+    pixels = array[..., np.newaxis] if array.ndim == 2 else array
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 2, 3, 4) or pixels.size == 0:
+        raise ImageError(
+            f"{name}: expected pixels [H, W], [H, W, 1], [.., 2], [.., 3] or [.., 4], got {array.shape}"
+        )
+    colours = 1 if pixels.shape[2] <= 2 else 3
+    colour = _to_8_bits(pixels[..., :colours], name)
+    if colours == 1:
+        colour = np.repeat(colour, 3, axis=2)
+    if pixels.shape[2] in (2, 4):
+        colour = _over_white(colour, _to_8_bits(pixels[..., -1:], name))
+    return colour
+
+
+def _to_8_bits(values: NDArray[Any], name: str) -> Pixels:
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype == np.bool_:
+        return values.astype(np.uint8) * np.uint8(255)
+    if values.dtype == np.uint16:
+        bits = max(8, int(values.max()).bit_length())
+        white = 2 ** (bits + bits % 2) - 1
+    elif np.issubdtype(values.dtype, np.floating):
+        if not (values.min() >= 0 and values.max() <= 1):  # also when it holds a NaN
+            raise ImageError(f"{name}: an image of floats is expected in 0..1; convert it to 8 bits")
+        white = 1
+    else:
+        raise ImageError(
+            f"{name}: expected pixels of 8 or 16 bits, got {values.dtype}; convert the image to 8 bits"
+        )
+    scaled = np.multiply(values, 255.0 / white, dtype=np.float32)
+    rounded: Pixels = np.rint(scaled, out=scaled).astype(np.uint8)
+    return rounded
+
+
+def _over_white(colour: Pixels, alpha: Pixels) -> Pixels:
+    """Colours [H, W, 3] with opacity [H, W, 1] over a white ground, rounded: (c a + 255 (255 - a)) / 255."""
+    if int(alpha.min()) == 255:
+        return np.ascontiguousarray(colour)
+    opacity = alpha.astype(np.uint16)
+    blended = colour * opacity + (255 - opacity) * np.uint16(255)  # at most 65,025
+    blended += 127
+    blended //= 255
+    return blended.astype(np.uint8)
+
+
+def _from_bgr(decoded: NDArray[Any], header: Header) -> NDArray[Any]:
+    """OpenCV's BGR(A) turned to RGB(A); the transparent level of a gray PNG becomes an alpha channel."""
+    if decoded.ndim == 2:
+        if header.transparent_gray is None:
+            return decoded
+        opaque = np.where(decoded == header.transparent_gray, 0, np.iinfo(decoded.dtype).max)
+        return np.stack([decoded, opaque.astype(decoded.dtype)], axis=-1)
+    if decoded.shape[2] == 3:
+        return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))
+    if decoded.shape[2] == 4:
+        return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGBA))
+    return decoded
+
+
+def _transposed(pixels: Pixels) -> Pixels:
+    return pixels.transpose(1, 0, 2)
+
+
+# EXIF 2.3, tag 0x0112: what brings the stored rows and columns to the way the picture is to be seen
+_ORIENT: dict[int, Callable[[Pixels], Pixels]] = {
+    1: lambda pixels: pixels,
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: _transposed,
+    6: lambda pixels: _transposed(pixels)[:, ::-1],
+    7: lambda pixels: _transposed(pixels)[::-1, ::-1],
+    8: lambda pixels: _transposed(pixels)[::-1],
+}
