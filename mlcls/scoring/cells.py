@@ -37,8 +37,8 @@ def known_cells(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[Any], Boo
     if lost.any():
         raise NumericalError(
             f"{int(lost.sum())} of {scores.size} scores are NaN, the first in row "
-            f"{int(lost.any(axis=1).argmax())} (counted from 0): the model's weights or its inputs are not "
-            "finite. Train again with lower learning rates (--lr-head, --lr-finetune) or with --precision fp32"
+            f"{int(lost.any(axis=1).argmax())} (counted from 0): weights or inputs of the model are not "
+            "finite. Train again with lower --lr-head and --lr-finetune, or with --precision fp32"
         )
     values, known = split_missing(labels)
     present = values == 1  # an unknown is filled with 0, so it is never present
