@@ -48,6 +48,13 @@ class OutputError(MlclsError):
 
 
 class NumericalError(MlclsError):
-    """The machine or the numbers gave out: a loss that stays not finite, memory exhausted."""
+    """The machine or the numbers gave out: a loss that stays not finite, memory exhausted.
+
+    indices: of the images at hand when it happened, for whoever knows their names; may be empty.
+    """
 
     exit_code: ClassVar[int] = 3
+
+    def __init__(self, message: str, *, indices: tuple[int, ...] = ()) -> None:
+        super().__init__(message)
+        self.indices = indices

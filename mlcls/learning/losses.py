@@ -1,0 +1,205 @@
+"""Losses: elementwise functions of logits and known targets, and the sum over what is known."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mlcls.errors import RecipeError
+from mlcls.learning.settings import setting_names, settings_for
+from mlcls.missing import split_missing
+from mlcls.naming import look_up
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""`loss(logits [B, A], targets [B, A]) -> [B, A]`: float32, one value a cell, nothing reduced."""
+
+
+def bce(logits: Tensor, targets: Tensor, *, pos_weight: Tensor | None = None) -> Tensor:
+    """Binary cross-entropy.
+
+    Args:
+        logits: [B, A], any real number.
+        targets: [B, A] in [0, 1]; no NaN.
+        pos_weight: [A], multiplies the term of the present.
+
+    Returns:
+        [B, A], at least 0.
+    """
+    return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=pos_weight, reduction="none")
+
+
+def focal(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    pos_weight: Tensor | None = None,
+    gamma: float = 2.0,
+    alpha: float | None = None,
+) -> Tensor:
+    """Focal loss: cross-entropy times (1 - p_t)^gamma (Lin et al. 2017, equations 4 and 5).
+
+    Args:
+        logits, targets, pos_weight: as in `bce`.
+        gamma: at least 0; 0 gives `bce`.
+        alpha: in [0, 1]: the present weigh alpha, the absent 1 - alpha (the paper's 0.25). By default neither
+            is weighted, since `pos_weight` balances them.
+
+    Raises:
+        RecipeError: gamma or alpha out of range.
+    """
+    _require(gamma >= 0, f"--loss focal: gamma is {gamma}, expected at least 0")
+    _require(alpha is None or 0 <= alpha <= 1, f"--loss focal: alpha is {alpha}, expected 0 to 1")
+    log_p, log_not_p = F.logsigmoid(logits), F.logsigmoid(-logits)
+    # powers through logarithms: p ** gamma has no finite gradient at p = 0 where gamma is below 1
+    present = -torch.exp(gamma * log_not_p) * log_p
+    absent = -torch.exp(gamma * log_p) * log_not_p
+    if alpha is not None:
+        present, absent = alpha * present, (1 - alpha) * absent
+    return _combine(present, absent, targets, pos_weight)
+
+
+def asl(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    pos_weight: Tensor | None = None,
+    gamma_neg: float = 4.0,
+    gamma_pos: float = 0.0,
+    clip: float = 0.05,
+) -> Tensor:
+    """Asymmetric loss (Ridnik et al. 2021): the absent have their own focusing and a shifted probability.
+
+    Present: (1 - p)^gamma_pos * -log p. Absent: p_m^gamma_neg * -log(1 - p_m), with p_m = max(p - clip, 0).
+
+    Args:
+        logits, targets, pos_weight: as in `bce`.
+        gamma_neg: focusing of the absent, at least 0.
+        gamma_pos: focusing of the present, at least 0.
+        clip: the margin m in [0, 1): an absent attribute with a probability below m costs nothing.
+            With all three 0 it is `bce`.
+
+    Raises:
+        RecipeError: a setting out of range.
+    """
+    _require(gamma_neg >= 0, f"--loss asl: gamma_neg is {gamma_neg}, expected at least 0")
+    _require(gamma_pos >= 0, f"--loss asl: gamma_pos is {gamma_pos}, expected at least 0")
+    _require(0 <= clip < 1, f"--loss asl: clip is {clip}, expected 0 up to, but not, 1")
+    log_p, log_not_p = F.logsigmoid(logits), F.logsigmoid(-logits)
+    present = -torch.exp(gamma_pos * log_not_p) * log_p
+    if clip == 0:
+        absent = -torch.exp(gamma_neg * log_p) * log_not_p
+    else:
+        # never quite 0, where a power has no finite gradient; the clamp's own gradient there is 0
+        shifted = (torch.sigmoid(logits) - clip).clamp(min=torch.finfo(logits.dtype).tiny)
+        absent = -(shifted**gamma_neg) * torch.log1p(-shifted)
+    return _combine(present, absent, targets, pos_weight)
+
+
+LOSSES: dict[str, Callable[..., Tensor]] = {"bce": bce, "focal": focal, "asl": asl}
+
+
+def build_loss(name: str, *, pos_weight: Tensor | None, settings: Mapping[str, Any]) -> Loss:
+    """The loss called `name`, bound to its settings.
+
+    Args:
+        name: a key of `LOSSES`, or `package.module:function` of a function of (logits, targets).
+        pos_weight: float32 [A] on the model's device, or None; passed on where the function takes it.
+        settings: what the function takes as keywords. One that only another loss takes is left out.
+
+    Returns:
+        A function that checks the shape of what the named one returns.
+
+    Raises:
+        RecipeError: an unknown name, a setting that nothing takes or out of range; at its first call a loss
+            that is not elementwise.
+    """
+    what = f"--loss {name}"
+    function = look_up(LOSSES, name, "--loss")
+    keywords = settings_for(function, settings, LOSSES, what, positional=2)
+    takes = setting_names(function, what, positional=2)
+    if pos_weight is not None and (takes is None or "pos_weight" in takes):
+        keywords["pos_weight"] = pos_weight
+    loss = partial(_elementwise, function, keywords, what)
+    if name in LOSSES:  # a wrong setting shows before anything is trained
+        blank = torch.zeros(1, 1 if pos_weight is None else pos_weight.numel(), device=_device(pos_weight))
+        loss(blank, blank)
+    return loss
+
+
+def masked_loss(loss: Loss, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum of a loss over known labels, and how many they are.
+
+    Args:
+        loss: elementwise, as `build_loss` gives it.
+        logits: float32 [B, A].
+        labels: float32 [B, A] on the same device, NaN where unknown.
+
+    Returns:
+        `(sum, known)`: scalars, float32 and int64; both 0 where nothing is known. The gradient of an unknown
+        cell is 0.
+    """
+    targets, known = split_missing(labels)
+    return loss(logits, targets).masked_fill(~known, 0.0).sum(), known.sum()
+
+
+def pos_weight_from(labels: NDArray[np.float32], cap: float = 10.0) -> NDArray[np.float32]:
+    """Negatives divided by positives of each attribute, among known labels.
+
+    Args:
+        labels: [N, A] of the training subset alone, NaN where unknown.
+        cap: at least 1; the quotient is kept within [1/cap, cap], so that one attribute with three positives
+            in a thousand does not drown the others.
+
+    Returns:
+        float32 [A]; 1 for an attribute without a known positive or without a known negative.
+
+    Raises:
+        RecipeError: `cap` below 1.
+    """
+    _require(cap >= 1, f"--pos-weight: its cap is {cap}, expected at least 1")
+    values, known = split_missing(labels)
+    positives = values.sum(axis=0, dtype=np.float64)
+    negatives = known.sum(axis=0) - positives
+    both = (positives > 0) & (negatives > 0)
+    quotient = np.divide(negatives, positives, out=np.ones_like(positives), where=both)
+    weights: NDArray[np.float32] = np.clip(quotient, 1 / cap, cap).astype(np.float32)
+    return weights
+
+
+def _elementwise(
+    function: Callable[..., Any], keywords: Mapping[str, Any], what: str, logits: Tensor, targets: Tensor
+) -> Tensor:
+    """`function` called, and its result refused unless it has one value a cell."""
+    losses = function(logits, targets, **keywords)
+    if not isinstance(losses, Tensor) or losses.shape != logits.shape:
+        found = (
+            f"a tensor of shape {list(losses.shape)}"
+            if isinstance(losses, Tensor)
+            else f"{type(losses).__name__}"
+        )
+        raise RecipeError(
+            f"{what}: returned {found}, expected an elementwise [B, A] = {list(logits.shape)}; "
+            "reduce nothing (in PyTorch: reduction='none')"
+        )
+    return losses
+
+
+def _combine(present: Tensor, absent: Tensor, targets: Tensor, pos_weight: Tensor | None) -> Tensor:
+    """The two terms weighted by the targets, which may lie between 0 and 1."""
+    if pos_weight is not None:
+        present = pos_weight * present
+    return targets * present + (1 - targets) * absent
+
+
+def _device(tensor: Tensor | None) -> torch.device:
+    return torch.device("cpu") if tensor is None else tensor.device
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise RecipeError(message)
