@@ -36,8 +36,8 @@ def balanced_weights(labels: NDArray[np.float32]) -> NDArray[np.float64]:
     """The probability of each image, by the rarest attribute that it is known to have.
 
     With n_a the number of images known to have attribute a, an image weighs `1 / sqrt(n_a)` for the smallest
-    n_a among its known positives; one without a known positive weighs `1 / sqrt(n_0)`, n_0 being how many such
-    images there are. Unknown labels count neither way. The square root is that of repeat factor sampling
+    n_a among its known positives; one without a known positive weighs `1 / sqrt(n_0)`, n_0 being how many of
+    those there are. Unknown labels count neither way. The square root is that of repeat factor sampling
     (Gupta, Dollár and Girshick 2019, "LVIS"): with the plain inverse, the one image of a rare attribute would
     fill a good part of the epoch.
 

@@ -1,0 +1,211 @@
+"""Training augmentation: named lists of albumentations transforms, each made a function of (seed, epoch, index).
+
+albumentations is imported when an augmentation is built, so that nothing that predicts waits for it.
+"""
+
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlcls.errors import RecipeError
+from mlcls.images.preprocess import INTERPOLATIONS, Preprocessing, prepare
+from mlcls.naming import look_up
+
+Pixels = NDArray[np.uint8]
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentSettings:
+    """The probabilities (`*_p`, in 0..1, a picture) and ranges (least, most) of `light` and `rich`.
+
+    Attributes:
+        hflip_p: mirrored left to right.
+        crop_scale: part of the picture's area that the random crop keeps; multi-label pictures lose labels to
+            small crops, so at least half by default.
+        crop_ratio: width / height of the crop, before it becomes a square.
+        jitter_p: brightness, contrast, saturation and hue, in random order.
+        brightness, contrast, saturation: largest change of the factor around 1.
+        hue: largest shift, as a part of the colour circle, at most 0.5.
+        perspective_p, perspective_scale: corners moved; the deviation of the way, as a part of the side.
+        blur_p, blur_sigma: Gaussian, its deviation in pixels of the square.
+        erasing_p, erasing_scale, erasing_ratio: one rectangle, of this part of the area and of this width by
+            height, becomes the mean colour (Zhong et al. 2017, "Random erasing data augmentation").
+    """
+
+    hflip_p: float = 0.5
+    crop_scale: Range = (0.5, 1.0)
+    crop_ratio: Range = (0.75, 1.3333)
+    jitter_p: float = 0.5
+    brightness: float = 0.2
+    contrast: float = 0.2
+    saturation: float = 0.2
+    hue: float = 0.03
+    perspective_p: float = 0.2
+    perspective_scale: Range = (0.02, 0.08)
+    blur_p: float = 0.1
+    blur_sigma: Range = (0.5, 1.5)
+    erasing_p: float = 0.2
+    erasing_scale: Range = (0.02, 0.15)
+    erasing_ratio: Range = (0.4, 2.5)
+
+    def __post_init__(self) -> None:
+        faults = []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, list):  # as TOML gives a pair
+                value = tuple(value)
+                object.__setattr__(self, field.name, value)
+            least, most = _BOUNDS.get(field.name, (0.0, 1.0))
+            fault = _fault(value, least, most, is_pair=isinstance(field.default, tuple))
+            if fault:
+                faults.append(f"augment {field.name}: {fault}")
+        if not faults and self.erasing_scale[0] > min(self.erasing_ratio[0], 1 / self.erasing_ratio[1]):
+            faults.append(
+                f"augment erasing_scale: a rectangle of {self.erasing_scale[0]} of the square does not fit into it "
+                f"in every shape of erasing_ratio {self.erasing_ratio}; lower it, or bring the ratio nearer to 1"
+            )
+        if faults:
+            raise RecipeError("\n".join(faults))
+
+
+_ABOVE_0 = 1e-6
+_BOUNDS = {
+    "crop_scale": (_ABOVE_0, 1.0),
+    "crop_ratio": (_ABOVE_0, 1e3),
+    "brightness": (0.0, 10.0),
+    "contrast": (0.0, 10.0),
+    "saturation": (0.0, 10.0),
+    "hue": (0.0, 0.5),
+    "blur_sigma": (_ABOVE_0, 1e3),
+    "erasing_scale": (_ABOVE_0, 1.0),
+    "erasing_ratio": (_ABOVE_0, 1e3),
+}
+
+
+def _fault(value: object, least: float, most: float, *, is_pair: bool) -> str | None:
+    numbers = value if isinstance(value, tuple) else (value,)
+    if isinstance(value, tuple) != is_pair or (is_pair and len(numbers) != 2):
+        return f"expected {'two numbers, least and most' if is_pair else 'a number'}, got {value!r}"
+    if not all(
+        isinstance(n, int | float) and not isinstance(n, bool) and least <= n <= most for n in numbers
+    ):
+        return f"expected {'numbers' if is_pair else 'a number'} from {least:g} to {most:g}, got {value!r}"
+    if is_pair and numbers[0] > numbers[1]:
+        return f"expected least before most, got {value!r}"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Augment:
+    """A picklable function of (seed, epoch, index) and the image, whatever was augmented before.
+
+    Attributes:
+        transforms: an albumentations `Compose` whose last transform leaves S x S pixels.
+        seed: of the run.
+    """
+
+    transforms: Any
+    seed: int
+
+    def __call__(self, image: Pixels, epoch: int, index: int) -> Pixels:
+        """Args: image uint8 RGB [H, W, 3]. Returns: uint8 RGB [S, S, 3]."""
+        state = np.random.SeedSequence((self.seed, epoch, index))
+        # one generator for all transforms: `set_random_seed` gives each the same numbers, so that a picture
+        # would be blurred only where it is also mirrored
+        self.transforms.set_random_state(
+            np.random.default_rng(state), random.Random(int(state.generate_state(1, np.uint64)[0]))
+        )
+        augmented: Pixels = self.transforms(image=image)["image"]
+        return augmented
+
+
+def build_augmentation(
+    name: str, preprocessing: Preprocessing, settings: AugmentSettings | None = None, seed: int = 0
+) -> Augment:
+    """The augmentation of that name.
+
+    Args:
+        name: a key of `AUGMENTATIONS`, or `package.module:function` with the same arguments.
+        preprocessing: gives the size, the fit and the interpolation.
+        settings: probabilities and ranges; None for the defaults.
+        seed: of the run, from 0 on.
+
+    Raises:
+        RecipeError: an unknown name.
+    """
+    listed = look_up(AUGMENTATIONS, name, "--augment")
+    compose = _albumentations().Compose(listed(preprocessing, settings or AugmentSettings()))
+    return Augment(compose, seed)
+
+
+def _albumentations() -> Any:
+    os.environ.setdefault(
+        "NO_ALBUMENTATIONS_UPDATE", "1"
+    )  # else its import asks the network for a newer version
+    import albumentations
+
+    return albumentations
+
+
+def none(preprocessing: Preprocessing, settings: AugmentSettings) -> list[Any]:
+    """The evaluation preprocessing alone."""
+    # the keyword arguments that albumentations hands on (shape and the like) are not `prepare`'s
+    return [_albumentations().Lambda(image=partial(_prepare, preprocessing=preprocessing))]
+
+
+def light(preprocessing: Preprocessing, settings: AugmentSettings) -> list[Any]:
+    """The evaluation preprocessing, mirrored or not."""
+    return [*none(preprocessing, settings), _albumentations().HorizontalFlip(p=settings.hflip_p)]
+
+
+def rich(preprocessing: Preprocessing, settings: AugmentSettings) -> list[Any]:
+    """Random resized crop (first, as it saves work), flip, perspective, colour jitter, blur, random erasing.
+
+    The crop stands in for the evaluation's fit: its shape is drawn, then squashed into the square.
+    """
+    A = _albumentations()
+    interpolation = INTERPOLATIONS[preprocessing.interpolation]
+    side = preprocessing.image_size
+    return [
+        A.RandomResizedCrop(
+            size=(side, side),
+            scale=settings.crop_scale,
+            ratio=settings.crop_ratio,
+            interpolation=interpolation,
+            area_for_downscale="image",
+        ),
+        A.HorizontalFlip(p=settings.hflip_p),
+        A.Perspective(scale=settings.perspective_scale, fill=preprocessing.fill, p=settings.perspective_p),
+        A.ColorJitter(
+            brightness=settings.brightness,
+            contrast=settings.contrast,
+            saturation=settings.saturation,
+            hue=settings.hue,
+            p=settings.jitter_p,
+        ),
+        A.GaussianBlur(sigma_limit=settings.blur_sigma, p=settings.blur_p),
+        A.Erasing(
+            scale=settings.erasing_scale,
+            ratio=settings.erasing_ratio,
+            fill=preprocessing.fill,
+            p=settings.erasing_p,
+        ),
+    ]
+
+
+def _prepare(image: Pixels, preprocessing: Preprocessing, **_: object) -> Pixels:
+    return prepare(image, preprocessing)
+
+
+AUGMENTATIONS: dict[str, Callable[[Preprocessing, AugmentSettings], list[Any]]] = {
+    "none": none,
+    "light": light,
+    "rich": rich,
+}
