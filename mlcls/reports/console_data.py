@@ -80,10 +80,13 @@ def _show_attributes(
             f"present in {low:,} to {high:,} images each (metrics.json has them all)",
             indent=2,
         )
+    if dropped:
+        say(console, f"not shown in this narrow window: {', '.join(dropped)}", style="dim", indent=2)
     legend = ["share: present among known"] if "share" not in dropped else []
     if kept := [name for name in subsets if name not in dropped]:
         legend.append(f"{', '.join(kept)}: present/absent")
-    say(console, "; ".join(legend), style="dim", indent=2)
+    if legend:
+        say(console, "; ".join(legend), style="dim", indent=2)
 
 
 def _named(names: Sequence[str]) -> str:

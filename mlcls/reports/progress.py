@@ -35,6 +35,10 @@ def _rate(images_per_second: float | None) -> str:
     return f"{images_per_second:,.1f}" if images_per_second < 10 else f"{images_per_second:,.0f}"
 
 
+def _done(done: int, total: int | None) -> str:
+    return count(done) if total is None else f"{done:,}/{total:,}"
+
+
 class EpochTable:
     """A row an epoch, and below the rows a bar with images a second while one is running.
 
@@ -55,6 +59,7 @@ class EpochTable:
         self._narrow = console.is_terminal and console.width < 110
         self._started = 0.0
         self._done = 0
+        self._total = 0
 
     def __enter__(self) -> "EpochTable":
         self._progress.start()
@@ -79,7 +84,9 @@ class EpochTable:
             return
         self._done += images
         rate = self._done / max(time.monotonic() - self._started, 1e-9)
-        self._progress.update(self._task, advance=images, rate=f"{_rate(rate)} images/s")
+        self._progress.update(
+            self._task, advance=images, done=_done(self._done, self._total), rate=f"{_rate(rate)} images/s"
+        )
 
     def finish_epoch(self, figures: EpochFigures, best: bool = False) -> None:
         """Print the epoch's row; `best` marks it as the best so far."""
@@ -108,8 +115,8 @@ class EpochTable:
 
     def _start(self, title: str, total: int) -> None:
         self._stop()
-        self._started, self._done = time.monotonic(), 0
-        self._task = self._progress.add_task(title, total=total, rate="")
+        self._started, self._done, self._total = time.monotonic(), 0, total
+        self._task = self._progress.add_task(title, total=total, done=_done(0, total), rate="")
 
     def _stop(self) -> None:
         if self._task is not None:
@@ -132,13 +139,13 @@ def progress(
     """
     started, done = time.monotonic(), 0
     bar = _make_progress(console)
-    task = bar.add_task(safe(console, title), total=total, rate="")
+    task = bar.add_task(safe(console, title), total=total, done=_done(0, total), rate="")
 
     def advance(units: int = 1) -> None:
         nonlocal done
         done += units
         rate = done / max(time.monotonic() - started, 1e-9)
-        bar.update(task, advance=units, rate=f"{_rate(rate)} {unit}/s")
+        bar.update(task, advance=units, done=_done(done, total), rate=f"{_rate(rate)} {unit}/s")
 
     with bar:
         yield advance
@@ -149,7 +156,7 @@ def _make_progress(console: Console) -> Progress:
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None if console.width < 100 else 40),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f}", markup=False),
+        TextColumn("{task.fields[done]}", markup=False),
         TextColumn("{task.fields[rate]}", markup=False),
         TimeRemainingColumn(),
         console=console,

@@ -1,0 +1,101 @@
+"""A picture on its way to a PNG: the figure, colours that everyone can tell apart, names as text, the file.
+
+matplotlib's object interface alone: no pyplot, no global state, no display.
+"""
+
+import io
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import font_manager
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
+from numpy.typing import NDArray
+
+from mlcls.errors import OutputError
+
+DPI = 110
+# Okabe and Ito 2008, "Color Universal Design": told apart with any common colour vision
+BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7"
+GRAY = "#666666"
+_HOLLOW = "\u25a1"  # stands for a character that no font here can draw
+
+# fonts with the scripts that matplotlib's own lacks, as systems commonly have them
+_WIDE_FONTS = (
+    "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans SC", "Noto Sans JP", "Noto Sans KR",
+    "Source Han Sans SC", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "IPAexGothic",
+    "Microsoft YaHei", "Yu Gothic", "MS Gothic", "Malgun Gothic", "Nirmala UI", "Arial Unicode MS",
+    "PingFang SC", "Hiragino Sans", "Heiti TC", "Apple SD Gothic Neo",
+    "Noto Sans Devanagari", "Noto Sans Thai", "Noto Sans Bengali", "Noto Sans Tamil",
+)  # fmt: skip
+
+
+def new_figure(width: float, height: float, *, layout: Any = "constrained") -> Figure:
+    """An empty figure of `width` by `height` inches."""
+    figure = Figure(figsize=(width, height), dpi=DPI, layout=layout)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write the figure as a PNG; a file that stands there is replaced.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=DPI)
+    try:
+        Path(path).write_bytes(drawn.getvalue())
+    except OSError as error:
+        raise OutputError(f"{path}: cannot write the picture: {error.strerror or error}") from error
+
+
+def floats(values: Iterable[float | None]) -> NDArray[np.float64]:
+    """Figures as an array [N], None as NaN, which no line or bar is drawn for."""
+    return np.array([np.nan if value is None else float(value) for value in values], dtype=np.float64)
+
+
+@lru_cache(maxsize=1)
+def fonts() -> tuple[str, ...]:
+    """Font families to draw names with: matplotlib's own, then those here that hold other scripts."""
+    here = {entry.name for entry in font_manager.fontManager.ttflist}
+    return ("DejaVu Sans", *(name for name in _WIDE_FONTS if name in here))
+
+
+@lru_cache(maxsize=32)
+def _characters(family: str) -> frozenset[int]:
+    return frozenset(FT2Font(font_manager.findfont(family)).get_charmap())
+
+
+def text(name: str, longest: int = 0) -> str:
+    """A name as matplotlib can draw it, to be used with `fontfamily=fonts()`.
+
+    `$` starts no formula, control characters and what no font has become hollow boxes. With `longest`, the
+    middle of a longer name gives way to an ellipsis.
+    """
+    if longest and len(name) > longest:
+        tail = (longest - 1) // 2
+        name = f"{name[: longest - 1 - tail]}…{name[len(name) - tail :]}"
+    drawable = "".join(char if char.isprintable() and _has(char) else _HOLLOW for char in name)
+    return drawable.replace("$", r"\$")
+
+
+def _has(char: str) -> bool:
+    return any(ord(char) in _characters(family) for family in fonts())
+
+
+def short_count(value: int) -> str:
+    """A count in at most five characters or so: 9,876, 12.3k, 4.5M."""
+    if value < 10_000:
+        return f"{value:,}"
+    return f"{value / 1e3:.3g}k" if value < 999_500 else f"{value / 1e6:.3g}M"
+
+
+def stages_start(stages: Sequence[int]) -> list[int]:
+    """The positions in a list of stages (one an epoch) at which another than the one before begins."""
+    return [i for i in range(1, len(stages)) if stages[i] != stages[i - 1]]
