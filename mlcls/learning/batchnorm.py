@@ -15,8 +15,8 @@ def lone_values_allowed(model: nn.Module) -> Generator[None]:
     """Within it, a BatchNorm in training mode that meets one value a channel uses its running statistics.
 
     One value has no variance, and PyTorch refuses it: a head's BatchNorm1d meets it in any batch of one
-    image, a backbone's BatchNorm2d only where the image has shrunk to one pixel. The others train as ever. Put it
-    around the forward pass; the modes are back afterwards.
+    image, a backbone's BatchNorm2d only where the image has shrunk to one pixel. The others train as ever.
+    Put it around the forward pass; the modes are back afterwards.
     """
     changed: list[nn.Module] = []
 

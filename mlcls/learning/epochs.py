@@ -1,4 +1,4 @@
-"""The generator of epochs: trains stage after stage, an epoch a turn; what happens between is its caller's."""
+"""The generator of epochs: trains stage after stage, an epoch a turn; what comes between is its caller's."""
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlcls.errors import RecipeError
-from mlcls.learning.settings import setting_names, settings_for
+from mlcls.learning.settings import check_kind, setting_names, settings_for
 from mlcls.missing import split_missing
 from mlcls.naming import look_up
 
@@ -53,7 +53,9 @@ def focal(
         RecipeError: gamma or alpha out of range.
     """
     _require(gamma >= 0, f"--loss focal: gamma is {gamma}, expected at least 0")
-    _require(alpha is None or 0 <= alpha <= 1, f"--loss focal: alpha is {alpha}, expected 0 to 1")
+    if alpha is not None:
+        check_kind("--loss focal: alpha", alpha, 0.0)
+        _require(0 <= alpha <= 1, f"--loss focal: alpha is {alpha}, expected 0 to 1")
     log_p, log_not_p = F.logsigmoid(logits), F.logsigmoid(-logits)
     # powers through logarithms: p ** gamma has no finite gradient at p = 0 where gamma is below 1
     present = -torch.exp(gamma * log_not_p) * log_p
@@ -120,6 +122,7 @@ def build_loss(name: str, *, pos_weight: Tensor | None, settings: Mapping[str, A
     """
     what = f"--loss {name}"
     function = look_up(LOSSES, name, "--loss")
+    _require("pos_weight" not in settings, f"{what}: pos_weight is no setting of a loss; use --pos-weight")
     keywords = settings_for(function, settings, LOSSES, what, positional=2)
     takes = setting_names(function, what, positional=2)
     if pos_weight is not None and (takes is None or "pos_weight" in takes):

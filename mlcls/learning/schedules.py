@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import (
 )
 
 from mlcls.errors import RecipeError
-from mlcls.learning.settings import settings_for
+from mlcls.learning.settings import check_kind, settings_for
 from mlcls.naming import look_up
 
 
@@ -63,7 +63,7 @@ class Schedule:
                 scheduler.step()
 
     def after_epoch(self, val_loss: float | None) -> None:
-        """Call after each epoch with its validation loss; None or NaN (which `plateau` ignores) if there is none.
+        """Call after each epoch with its validation loss; None or NaN (`plateau` ignores it) without one.
 
         Steps that were skipped are caught up here, so that what was laid out over epochs falls on epochs.
         An epoch without a single step does not count.
@@ -106,6 +106,7 @@ def plateau(
     `threshold` is the fall, relative to the best loss, below which it does not count; `min_lr` is the floor.
     """
     _require(0 < factor < 1, f"--schedule plateau: factor is {factor}, expected between 0 and 1")
+    _require(min_lr >= 0, f"--schedule plateau: min_lr is {min_lr}, expected 0 or more")
     _require(patience >= 0, f"--schedule plateau: patience is {patience}, expected 0 or more")
     warmup = _warmup(optimizer, course)
     falls = ReduceLROnPlateau(optimizer, factor=factor, patience=patience, threshold=threshold, min_lr=min_lr)
@@ -165,6 +166,8 @@ def build_schedule(
     function = look_up(SCHEDULES, name, "--schedule")
     own = dict(settings)
     warmup_epochs, factor = own.pop("warmup_epochs", 0.0), own.pop("warmup_factor", 0.01)
+    check_kind(f"{what}: warmup_epochs", warmup_epochs, 0.0)
+    check_kind(f"{what}: warmup_factor", factor, 0.01)
     _require(warmup_epochs >= 0, f"{what}: warmup_epochs is {warmup_epochs}, expected 0 or more")
     _require(0 < factor <= 1, f"{what}: warmup_factor is {factor}, expected above 0 and at most 1")
     keywords = settings_for(function, own, SCHEDULES, what, positional=2)

@@ -33,14 +33,36 @@ def settings_for(
     takes = setting_names(function, what, positional)
     if takes is None:
         return dict(settings)
+    parameters = inspect.signature(function).parameters
     siblings = {name for entry in registry.values() for name in setting_names(entry, what, positional) or ()}
-    for name in settings:
+    for name, value in settings.items():
         if name not in takes and name not in siblings:
             # pos_weight has a flag of its own
             offered = [known for known in takes if known != "pos_weight"]
             hint = suggest(name, offered) if offered else "it takes none"
             raise RecipeError(f"{what}: no setting '{name}'; {hint}")
+        if name in takes:
+            check_kind(f"{what}: {name}", value, parameters[name].default)
     return {name: value for name, value in settings.items() if name in takes}
+
+
+def check_kind(what: str, value: Any, default: Any) -> None:
+    """Refuse a value of another kind than the default's: a number, a whole number, true or false, a list.
+
+    Raises:
+        RecipeError: it is of another kind. A default of any other kind allows everything.
+    """
+    kinds: dict[type, tuple[str, tuple[type, ...]]] = {
+        float: ("a number", (int, float)),
+        int: ("a whole number", (int,)),
+        bool: ("true or false", (bool,)),
+        tuple: ("a list", (list, tuple)),
+    }
+    if type(default) not in kinds:
+        return
+    expected, allowed = kinds[type(default)]
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        raise RecipeError(f"{what} is {value!r}, expected {expected}")
 
 
 def setting_names(function: Callable[..., Any], what: str, positional: int) -> list[str] | None:
