@@ -72,7 +72,7 @@ def _literal(text: str) -> Any:
 
 
 def plain_value(value: Any) -> Any:
-    """Tuples as lists, all the way down, as TOML and JSON hold them: a recipe read back equals the one written."""
+    """Tuples as lists, all the way down, as TOML and JSON hold them: what is read back equals what was written."""
     if isinstance(value, list | tuple):
         return [plain_value(v) for v in value]
     if isinstance(value, Mapping):

@@ -1,7 +1,7 @@
 """The recipe: every setting of a run in one frozen dataclass, from flags over a TOML file over defaults.
 
 A field is written once, here: its default, its flag, its help line and what values it may take. The flags of
-the commands, the keys of a TOML recipe and the arguments of `Recipe(...)` all have the field's name. Names that
+the commands, the keys of a TOML recipe and the arguments of `Recipe(...)` all have its name. Names that
 a room owns (losses, samplers, heads, ...) are checked by the workflow against that room's own dict.
 """
 

@@ -1,0 +1,125 @@
+"""What all commands share: parsers made from the recipe's fields, one message a mistake, exit codes."""
+
+import argparse
+import dataclasses
+import difflib
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from typing import IO, TYPE_CHECKING, Any, NoReturn
+
+from mlcls.errors import MlclsError, RecipeError
+from mlcls.kinds import auto_integer, integer, key_values, number, text_list
+from mlcls.recipe import Recipe, flag_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FAILED_IN_PART, WRONG_INPUT, GAVE_OUT, INTERRUPTED = 1, 2, 3, 130
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with our manners: no abbreviated flags, and a mistyped flag gets the nearest one suggested."""
+
+    def __init__(self, command: str, description: str) -> None:
+        super().__init__(prog=f"mlcls {command}", description=description, allow_abbrev=False)
+        self.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        known, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            near = difflib.get_close_matches(unknown[0].partition("=")[0], flags, n=1)
+            hint = (
+                f"; did you mean {near[0]}?"
+                if near
+                else f"; 'mlcls {self.prog.split()[-1]} --help' lists them"
+            )
+            self.error(f"unknown argument '{unknown[0]}'{hint}")
+        return known
+
+    def error(self, message: str) -> NoReturn:
+        raise RecipeError(message)
+
+
+def add_recipe_flags(parser: Parser, groups: Iterable[str], without: Iterable[str] = ()) -> None:
+    """A flag for each field of the recipe in `groups`; one that is not given stays out of the namespace."""
+    sections: dict[str, Any] = {}
+    for field in dataclasses.fields(Recipe):
+        rules = field.metadata
+        if rules["group"] not in groups or field.name in without:
+            continue
+        section = (
+            sections.setdefault(rules["group"], parser.add_argument_group(rules["group"]))
+            if rules["group"] not in sections
+            else sections[rules["group"]]
+        )
+        several = rules["kind"] in (text_list, key_values)
+        section.add_argument(
+            flag_of(field.name),
+            default=argparse.SUPPRESS,
+            nargs="+" if several else None,
+            metavar=rules["metavar"] or _metavar(rules),
+            help=rules["help"].replace("%", "%%") + _default_of(field),
+        )
+
+
+def _metavar(rules: Any) -> str:
+    if rules["choices"]:
+        return "{" + ",".join(rules["choices"]) + "}"
+    return {integer: "N", number: "X", auto_integer: "N"}.get(rules["kind"], "NAME")
+
+
+def _default_of(field: "dataclasses.Field[Any]") -> str:
+    default = field.default
+    if default is None or default is dataclasses.MISSING:
+        return ""
+    return f" (default: {default:g})" if isinstance(default, float) else f" (default: {default})"
+
+
+def recipe_flags(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The recipe's fields that were given as flags."""
+    names = {field.name for field in dataclasses.fields(Recipe)}
+    return {key: value for key, value in vars(arguments).items() if key in names}
+
+
+def run_command(command: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None) -> int:
+    """Run a command; turn what a person or the machine did wrong into one message on stderr and an exit code."""
+    debug = "--debug" in (sys.argv[1:] if argv is None else argv)
+    try:
+        return command(argv)
+    except MlclsError as error:
+        return _failed(str(error), error.exit_code, debug)
+    except KeyboardInterrupt:
+        return _failed("interrupted", INTERRUPTED, debug)
+    except BrokenPipeError:  # `mlcls predict ... | head`: the reader has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED_IN_PART
+    except MemoryError:
+        return _failed("out of memory: try a smaller --batch-size or --image-size", GAVE_OUT, debug)
+    except OSError as error:
+        gave_out = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        return _failed(what, GAVE_OUT if gave_out else WRONG_INPUT, debug)
+    except RuntimeError as error:
+        if "out of memory" not in str(error):  # what torch says when a GPU's memory gives out
+            raise
+        return _failed(
+            "out of memory on the device: try a smaller --batch-size or --image-size", GAVE_OUT, debug
+        )
+
+
+def _failed(message: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc(file=sys.stderr)
+    sys.stderr.write(f"error: {message}\n")
+    return code
+
+
+def console_on(stream: IO[str]) -> "Console":
+    """A rich console on `stream`, imported only when something is to be shown."""
+    from mlcls.reports.console import make_console
+
+    return make_console(stream)

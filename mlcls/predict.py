@@ -1,0 +1,129 @@
+"""`python -m mlcls.predict --image x.jpg`: which attributes do these images show?"""
+
+import contextlib
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from mlcls.commandline import FAILED_IN_PART, Parser, console_on, run_command
+from mlcls.errors import RecipeError
+
+FORMATS = ("table", "json", "csv")
+Row = dict[str, Any]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Predict; returns the exit code."""
+    return run_command(_predict, argv)
+
+
+def _predict(argv: Sequence[str] | None) -> int:
+    parser = Parser("predict", "Which attributes do these images show?")
+    parser.add_argument(
+        "--image", action="extend", nargs="+", default=[], metavar="FILE", help="an image, or several"
+    )
+    parser.add_argument("--images", metavar="DIR", help="every image in a folder and its subfolders")
+    parser.add_argument("--model", default="outputs", metavar="DIR", help="the bundle (default: outputs)")
+    parser.add_argument("--format", choices=FORMATS, help="default: table, or what the ending of --out says")
+    parser.add_argument("--out", metavar="FILE", help="write there instead of to the terminal")
+    parser.add_argument(
+        "--threshold", type=_threshold, metavar="T", help="one for all, instead of the tuned ones"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
+    arguments = parser.parse_args(argv)
+    if not arguments.image and not arguments.images:
+        raise RecipeError("name what to predict: --image FILE or --images DIR")
+    form = arguments.format or _format_of(arguments.out)
+
+    from mlcls.workflows.prediction import open_predictor, paths_to_predict
+
+    paths = paths_to_predict(arguments.image, arguments.images)
+    predictor = open_predictor(arguments.model, arguments.device, arguments.threshold)
+    console = console_on(sys.stderr)
+    quiet = form == "table" and not arguments.out  # the rows themselves show how far it is
+
+    from mlcls.reports.progress import progress
+
+    with contextlib.ExitStack() as stack:
+        stream = stack.enter_context(open_out(arguments.out)) if arguments.out else sys.stdout
+        advance = (
+            None
+            if quiet or len(paths) == 1
+            else stack.enter_context(progress(console, "predicting", len(paths)))
+        )
+        failed = _write(form, _counted(predictor.stream(paths), advance), stream, predictor.attributes)
+    if failed and form != "table":
+        console.print(f"{failed} of {len(paths)} images cannot be read; their rows say why")
+    return FAILED_IN_PART if failed else 0
+
+
+def _threshold(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise RecipeError(f"--threshold: expected a number from 0 to 1, got {text}")
+    return value
+
+
+def _format_of(out: str | None) -> str:
+    ending = Path(out).suffix.lower().removeprefix(".") if out else ""
+    return ending if ending in FORMATS else "table"
+
+
+def open_out(path: str) -> IO[str]:
+    """A file for results: UTF-8, the line ends as they are written."""
+    return Path(path).open("w", encoding="utf-8", newline="")
+
+
+def _counted(rows: Iterator[Row], advance: Callable[[int], None] | None) -> Iterator[Row]:
+    for row in rows:
+        yield row
+        if advance:
+            advance(1)
+
+
+def _write(form: str, rows: Iterator[Row], stream: IO[str], attributes: Sequence[str]) -> int:
+    """Write the rows as they come; returns how many hold an error."""
+    return {"table": _write_table, "json": _write_json, "csv": _write_csv}[form](rows, stream, attributes)
+
+
+def _write_table(rows: Iterator[Row], stream: IO[str], attributes: Sequence[str]) -> int:
+    from mlcls.reports.console_predictions import show_prediction, show_prediction_error
+
+    console, failed = console_on(stream), 0
+    for row in rows:
+        if "error" in row:
+            failed += 1
+            show_prediction_error(console, row["image"], row["error"])
+        else:
+            show_prediction(console, row["image"], row["attributes"])
+    return failed
+
+
+def _write_json(rows: Iterator[Row], stream: IO[str], attributes: Sequence[str]) -> int:
+    failed, separator = 0, "[\n"
+    for row in rows:
+        failed += "error" in row
+        stream.write(separator + json.dumps(row, ensure_ascii=False, allow_nan=False))
+        separator = ",\n"
+    stream.write("[]\n" if separator == "[\n" else "\n]\n")
+    return failed
+
+
+def _write_csv(rows: Iterator[Row], stream: IO[str], attributes: Sequence[str]) -> int:
+    writer, failed = csv.writer(stream, lineterminator="\n"), 0
+    columns = [column for name in attributes for column in (name, f"{name}_probability")]
+    writer.writerow(["image", *columns, "error"])
+    for row in rows:
+        failed += "error" in row
+        cells: list[Any] = [""] * len(columns)
+        if "error" not in row:
+            cells = [c for a in row["attributes"] for c in (int(a["present"]), repr(a["probability"]))]
+        writer.writerow([row["image"], *cells, row.get("error", "")])
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

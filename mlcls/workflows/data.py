@@ -1,0 +1,236 @@
+"""From the recipe's table and folder to labelled, readable, split images, with all there is to say about them."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlcls.errors import RecipeError, TableError
+from mlcls.images.dataset import check_images
+from mlcls.labels.demo import DEMOS
+from mlcls.labels.duplicates import find_conflicts, find_duplicates
+from mlcls.labels.split import (
+    Split,
+    combine_groups,
+    parse_fractions,
+    read_split,
+    split_by_column,
+    split_table,
+)
+from mlcls.labels.table import LabelTable, combine_tables, read_table
+from mlcls.naming import suggest
+from mlcls.recipe import Recipe
+from mlcls.reports.progress import progress
+from mlcls.reports.record import AttributeCount, DataFacts, SplitCounts
+
+MAX_LEFT_OUT = 0.1  # more missing or unreadable images than this share of the rows is an error
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """The images that take part: the table's rows whose image is there and readable, split."""
+
+    table: LabelTable
+    split: Split
+    facts: DataFacts
+
+    def paths(self, rows: NDArray[np.intp]) -> list[Path]:
+        """The files of these rows."""
+        return [self.table.images_dir / name for name in self.table.images[rows]]
+
+
+def gather(recipe: Recipe, console: "Console", labels: Any = None) -> LabelledImages:
+    """Read, check and split what the recipe names.
+
+    Args:
+        labels: a DataFrame to take instead of the file `recipe.labels`.
+
+    Raises:
+        TableError, RecipeError: with everything that is wrong with the table or the split.
+    """
+    table = read_recipe_table(recipe, labels)
+    table, unreadable = leave_out_unreadable(table, console)
+    paths = [table.images_dir / name for name in table.images]
+    duplicates = find_duplicates(paths)
+    split, split_notes = _split(recipe, table, duplicates)
+    facts = _facts(table, unreadable, duplicates, split, split_notes)
+    return LabelledImages(table, split, facts)
+
+
+def read_recipe_table(recipe: Recipe, labels: Any = None) -> LabelTable:
+    """The table that the recipe names, or all of its tables as one."""
+    main = recipe.labels if labels is None else labels
+    images = recipe.images
+    if isinstance(main, str) and main.startswith("demo:"):
+        name = main.removeprefix("demo:")
+        if name not in DEMOS:
+            raise RecipeError(f"--labels: unknown built-in data '{main}'; {suggest(name, DEMOS)}")
+        main, images = DEMOS[name](), None
+    column = recipe.split.removeprefix("column:") if recipe.split.startswith("column:") else None
+    options: dict[str, Any] = {
+        "image_column": recipe.image_column,
+        "names": recipe.names,
+        "attributes": recipe.attributes,
+        "tags_column": recipe.tags_column,
+        "tags_separator": recipe.tags_separator,
+        "minus_one": recipe.minus_one,
+        "group_column": recipe.group_column,
+    }
+    table = read_table(main, images, subset_column=column, **options)
+    others = {"val": recipe.val_labels, "test": recipe.test_labels}
+    if not any(others.values()):
+        return table
+    if column is not None:
+        raise RecipeError(
+            "--split column: the subsets come from --val-labels and --test-labels already; name one of the two"
+        )
+    tables = {"train": table}
+    for subset, path in others.items():
+        if path:
+            tables[subset] = read_table(path, None, **options)
+    return combine_tables(tables)
+
+
+def leave_out_unreadable(table: LabelTable, console: "Console") -> tuple[LabelTable, tuple[str, ...]]:
+    """The table without the images that cannot be decoded, and their names.
+
+    Raises:
+        TableError: with those missing they are more than a tenth of the rows.
+    """
+    paths = [table.images_dir / name for name in table.images]
+    with progress(console, "checking images", len(paths)) as advance:
+        failures = check_images(paths, on_progress=lambda done: advance(1))
+    if not failures:
+        return table, ()
+    bad = np.array([index for index, _ in failures], dtype=np.intp)
+    names = tuple(str(name) for name in table.images[bad])
+    left_out = len(names) + len(table.report.missing)
+    if left_out > MAX_LEFT_OUT * table.report.rows or len(names) == len(table.images):
+        shown = "\n".join(f"  {message}" for _, message in failures[:20])
+        more = f"\n  and {len(failures) - 20} more" if len(failures) > 20 else ""
+        raise TableError(
+            f"{table.report.source}: {len(names)} images cannot be read and {len(table.report.missing)} are missing, "
+            f"more than a tenth of {table.report.rows} rows; mend or remove them:\n{shown}{more}"
+        )
+    return select_rows(table, np.setdiff1d(np.arange(len(table.images)), bad)), names
+
+
+def select_rows(table: LabelTable, rows: NDArray[np.intp]) -> LabelTable:
+    """The table with these rows alone."""
+    return dataclasses.replace(
+        table,
+        images=table.images[rows],
+        labels=table.labels[rows],
+        subsets=None if table.subsets is None else table.subsets[rows],
+        groups=None if table.groups is None else table.groups[rows],
+    )
+
+
+def _split(
+    recipe: Recipe, table: LabelTable, duplicates: Sequence[tuple[int, ...]]
+) -> tuple[Split, tuple[str, ...]]:
+    """The split that the recipe asks for, and what there is to say about it."""
+    groups = combine_groups(len(table.images), duplicates, _same_value(table.groups))
+    if recipe.split.startswith("file:"):
+        split = read_split(Path(recipe.split.removeprefix("file:")), table.images.tolist())
+    elif recipe.split.startswith("column:"):
+        assert table.subsets is not None
+        split = split_by_column(table.subsets.tolist(), column=recipe.split.removeprefix("column:"))
+    elif table.subsets is not None:
+        split = _split_of_tables(recipe, table, groups)
+    else:
+        return _stratified(recipe, table, groups, parse_fractions(recipe.split)), ()
+    return split, _torn(split, groups)
+
+
+def _stratified(
+    recipe: Recipe, table: LabelTable, groups: NDArray[np.int64], fractions: tuple[float, float, float]
+) -> Split:
+    return split_table(table.labels, fractions, groups=groups, seed=recipe.seed, attributes=table.attributes)
+
+
+def _split_of_tables(recipe: Recipe, table: LabelTable, groups: NDArray[np.int64]) -> Split:
+    """Subsets as the tables give them; validation, where it has no table, is taken from the first."""
+    assert table.subsets is not None
+    rows = {name: np.flatnonzero(table.subsets == name) for name in ("train", "val", "test")}
+    if recipe.val_labels:
+        return Split(rows["train"], rows["val"], rows["test"], ())
+    train, val, _ = parse_fractions(recipe.split)
+    total = train + val
+    first = select_rows(table, rows["train"])
+    part = _stratified(recipe, first, groups[rows["train"]], (train / total, val / total, 0.0))
+    return Split(rows["train"][part.train], rows["train"][part.val], rows["test"], part.notes)
+
+
+def _same_value(values: "NDArray[np.object_] | None") -> list[tuple[int, ...]]:
+    """Index tuples of the rows that share a value; an empty cell shares with none."""
+    rows: dict[str, list[int]] = {}
+    for index, value in enumerate(() if values is None else values):
+        if value:
+            rows.setdefault(value, []).append(index)
+    return [tuple(indices) for indices in rows.values() if len(indices) > 1]
+
+
+def _torn(split: Split, groups: NDArray[np.int64]) -> tuple[str, ...]:
+    """A warning when a split that was given, not made, tears groups apart."""
+    seen = [set(groups[rows].tolist()) for rows in (split.train, split.val, split.test)]
+    torn = len((seen[0] & seen[1]) | (seen[0] & seen[2]) | (seen[1] & seen[2]))
+    if not torn:
+        return ()
+    return (
+        f"{torn} groups of images that belong together (byte-identical, or of one --group-column value) stand in "
+        "more than one subset of the given split: figures on them flatter",
+    )
+
+
+def _facts(
+    table: LabelTable,
+    unreadable: tuple[str, ...],
+    duplicates: Sequence[tuple[int, ...]],
+    split: Split,
+    notes: tuple[str, ...],
+) -> DataFacts:
+    report = table.report
+
+    def named(groups: Iterable[tuple[int, ...]]) -> tuple[tuple[str, ...], ...]:
+        return tuple(tuple(str(table.images[i]) for i in group) for group in groups)
+
+    contradicting = tuple((name, name) for name in report.conflicts)
+    return DataFacts(
+        rows=report.rows,
+        images=len(table.images),
+        missing=report.missing,
+        unreadable=unreadable,
+        metadata=report.metadata,
+        duplicates=named(duplicates),
+        conflicts=contradicting + named(find_conflicts(table.labels, duplicates)),
+        attributes=attribute_counts(table.attributes, table.labels),
+        split=SplitCounts(len(split.train), len(split.val), len(split.test)),
+        notes=(*split.notes, *notes),
+    )
+
+
+def attribute_counts(attributes: Sequence[str], labels: NDArray[np.float32]) -> tuple[AttributeCount, ...]:
+    """Present, absent and unknown labels of each attribute."""
+    positive, negative = (labels == 1).sum(axis=0), (labels == 0).sum(axis=0)
+    return tuple(
+        AttributeCount(name, int(p), int(n), len(labels) - int(p) - int(n))
+        for name, p, n in zip(attributes, positive, negative, strict=True)
+    )
+
+
+def subset_counts(data: LabelledImages) -> dict[str, tuple[AttributeCount, ...]]:
+    """The labels of each attribute in each subset that has images."""
+    subsets = {"train": data.split.train, "val": data.split.val, "test": data.split.test}
+    return {
+        name: attribute_counts(data.table.attributes, data.table.labels[rows])
+        for name, rows in subsets.items()
+        if len(rows)
+    }

@@ -1,0 +1,58 @@
+"""What a table and its images hold, shown without training."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mlcls.images.augment import build_augmentation
+from mlcls.images.preprocess import Preprocessing
+from mlcls.images.read import read_image
+from mlcls.recipe import Recipe
+from mlcls.reports.console_data import show_data
+from mlcls.reports.contact_sheet import contact_sheet
+from mlcls.workflows.data import LabelledImages, gather, subset_counts
+from mlcls.workflows.setup import augment_settings, check_names
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SHEET = 24  # images of a preview
+PREVIEW_SIZE = 224  # px, when the recipe names no size
+
+
+def inspect_data(recipe: Recipe, console: "Console") -> LabelledImages:
+    """Read, check and split as training would, and show it.
+
+    Raises:
+        TableError, RecipeError: as training would.
+    """
+    check_names(recipe)
+    data = gather(recipe, console)
+    source = f"{data.table.report.source}: {data.table.report.layout}"
+    show_data(console, data.facts, subset_counts(data), source=source)
+    return data
+
+
+def write_preview(path: Path, recipe: Recipe, data: LabelledImages) -> None:
+    """A sheet of training images as the network would see them in the first epoch, with their labels."""
+    size = recipe.image_size or PREVIEW_SIZE
+    grey = (0.5, 0.5, 0.5)
+    prep = Preprocessing(
+        image_size=size, fit=recipe.fit, interpolation="bicubic", crop_pct=0.875, mean=grey, std=grey
+    )
+    augment = build_augmentation(recipe.augment, prep, augment_settings(recipe), recipe.seed)
+    rng = np.random.default_rng(recipe.seed)
+    chosen = np.sort(rng.permutation(len(data.split.train))[:SHEET])
+    paths = data.paths(data.split.train[chosen])
+    images = [augment(read_image(p), 0, int(i)) for p, i in zip(paths, chosen, strict=True)]
+    captions = [_caption(data, int(row)) for row in data.split.train[chosen]]
+    contact_sheet(path, images, captions)
+
+
+def _caption(data: LabelledImages, row: int) -> str:
+    """The attributes an image is known to show, and how many are unknown."""
+    labels = data.table.labels[row]
+    present = [name for name, label in zip(data.table.attributes, labels, strict=True) if label == 1]
+    unknown = int(np.isnan(labels).sum())
+    return ", ".join(present or ["none"]) + (f" (+{unknown} unknown)" if unknown else "")

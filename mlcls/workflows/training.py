@@ -1,0 +1,244 @@
+"""A training from beginning to end: `fit` reads from top to bottom what the command `train` does."""
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor
+
+import mlcls
+from mlcls.bundle.files import prepare_folder
+from mlcls.errors import NumericalError
+from mlcls.images.dataset import Batch, Batches
+from mlcls.learning.epochs import Feedback, TrainedEpoch, run_epochs
+from mlcls.learning.losses import masked_loss
+from mlcls.learning.stopping import MONITORS, EarlyStopping
+from mlcls.models.forward import predict_logits, to_scores
+from mlcls.models.stages import train_mode
+from mlcls.recipe import Recipe, recipe_values
+from mlcls.reports.console_data import show_data, show_model
+from mlcls.reports.progress import EpochTable
+from mlcls.reports.record import EpochFigures, Record
+from mlcls.scoring.metrics import evaluate
+from mlcls.scoring.predictions import Predictions
+from mlcls.workflows.data import gather, subset_counts
+from mlcls.workflows.finishing import finish
+from mlcls.workflows.setup import Setup, check_names, set_up
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What the epochs left: every figure, and the best epoch's weights with its validation predictions."""
+
+    epochs: tuple[EpochFigures, ...]
+    iterations: tuple[tuple[int, float | None], ...]  # (epoch, loss) of each optimizer step; None: skipped
+    best_epoch: int
+    best_weights: dict[str, Tensor]
+    val: Predictions
+    stopped_because: str
+    failed: bool
+
+
+def fit(
+    recipe: Recipe | None = None,
+    *,
+    labels: "str | Path | DataFrame | None" = None,
+    images: str | Path | None = None,
+    out: str | Path = "outputs",
+    overwrite: bool = False,
+    console: Console | None = None,
+    command: str = "mlcls.fit",
+) -> Record:
+    """Train, tune and save a classifier: what `python -m mlcls.train` runs.
+
+    Args:
+        recipe: every setting; `Recipe()` when not given.
+        labels: the label table (a path, or a DataFrame), in the place of `recipe.labels`.
+        images: the images' folder, in the place of `recipe.images`.
+        out: the folder of the bundle.
+        overwrite: replace a bundle that stands there.
+        console: a rich console to show tables and progress on; silent when not given.
+        command: what the record says it was run by.
+
+    Returns:
+        The record of the run, as in `metrics.json`.
+
+    Raises:
+        MlclsError: a mistake in the recipe, the table, the images or the weights; a loss that stays not finite
+            before the first epoch has ended.
+    """
+    started = time.monotonic()
+    console = console or Console(quiet=True)
+    out = Path(out)
+    recipe = _with_data(recipe or Recipe(), labels, images)
+    check_names(recipe)
+    prepare_folder(out, overwrite=overwrite)
+    table = None if labels is None or isinstance(labels, str | Path) else labels
+    data = gather(recipe, console, table)
+    show_data(
+        console,
+        data.facts,
+        subset_counts(data),
+        source=f"{data.table.report.source}: {data.table.report.layout}",
+    )
+    setup = set_up(recipe, data)
+    show_model(console, setup.facts)
+    try:
+        learned = learn(setup, console)
+        record = Record(
+            mlcls=mlcls.__version__,
+            seed=recipe.seed,
+            command=command,
+            data=data.facts,
+            model=setup.facts,
+            recipe=recipe_values(setup.recipe),
+            epochs=learned.epochs,
+            best_epoch=learned.best_epoch,
+            stopped_because=learned.stopped_because,
+        )
+        return finish(
+            setup, learned.best_weights, learned.val, learned.iterations, record, out, started, console
+        )
+    finally:
+        for batches in (setup.train, setup.val, setup.test):
+            if batches is not None:
+                batches.close()
+
+
+def _with_data(recipe: Recipe, labels: Any, images: str | Path | None) -> Recipe:
+    changes: dict[str, Any] = {}
+    if isinstance(labels, str | Path):
+        changes["labels"] = str(labels)
+    elif labels is not None:
+        changes["labels"] = "DataFrame"
+    if images is not None:
+        changes["images"] = str(images)
+    return dataclasses.replace(recipe, **changes)
+
+
+def learn(setup: Setup, console: Console) -> Learned:
+    """Run the epochs; keep the best one's weights; stop when patience runs out in the last stage.
+
+    Raises:
+        NumericalError: the loss stayed not finite before one epoch was through.
+    """
+    recipe = setup.recipe
+    stopping = EarlyStopping(recipe.patience, MONITORS[recipe.monitor])
+    figures: list[EpochFigures] = []
+    iterations: list[tuple[int, float | None]] = []
+    best: tuple[int, dict[str, Tensor], Predictions] | None = None
+    stopped, failed, stage = f"all {recipe.epochs} epochs are done", False, 0
+    feedback = Feedback()
+    with EpochTable(console) as table:
+        epochs = run_epochs(
+            setup.classifier,
+            setup.stages,
+            lambda epoch: _shown(setup.train, epoch, recipe.seed, table),
+            setup.loss,
+            device=setup.device,
+            precision=recipe.precision,
+            clip_norm=recipe.clip_norm or None,
+            accumulate=recipe.accumulate,
+            train_mode=train_mode,
+            feedback=feedback,
+        )
+        try:
+            for trained in epochs:
+                if trained.stage != stage:
+                    stage = trained.stage
+                    stopping.restart()
+                row, val = _validate(setup, trained, table)
+                figures.append(row)
+                iterations += [(trained.epoch, loss) for loss in trained.iteration_losses]
+                improved = stopping.update(getattr(row, recipe.monitor))
+                if improved or best is None:
+                    best = (trained.epoch, _snapshot(setup.classifier), val)
+                table.finish_epoch(row, improved)
+                feedback.val_loss = row.val_loss
+                if stopping.should_stop:
+                    if stage == len(setup.stages) - 1:
+                        stopped = f"{recipe.monitor} has not been better for {recipe.patience} epochs"
+                        break
+                    feedback.next_stage = True  # the head has learned what it can: on with its best weights
+                    setup.classifier.load_state_dict(best[1])
+        except NumericalError as error:
+            if best is None:
+                raise NumericalError(_not_finite(setup, error)) from error
+            stopped, failed = _not_finite(setup, error), True
+    assert best is not None
+    return Learned(tuple(figures), tuple(iterations), *best, stopped, failed)
+
+
+def _shown(batches: Batches, epoch: int, seed: int, table: EpochTable) -> Iterator[Batch]:
+    """An epoch's batches with the bar moving; chance (dropout) begins anew, as a function of seed and epoch."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]))
+    table.start_epoch(epoch, len(batches.dataset))
+    for batch in batches.epoch(epoch):
+        yield batch
+        table.advance(len(batch.indices))
+
+
+def _validate(setup: Setup, trained: TrainedEpoch, table: EpochTable) -> tuple[EpochFigures, Predictions]:
+    """The epoch's figures on validation, at threshold 0.5, and the predictions they come from."""
+    started = time.monotonic()
+    table.start_validation(len(setup.val.dataset))
+    logits, labels = predict(setup, setup.val, table)
+    total, known = masked_loss(
+        setup.loss, torch.from_numpy(logits).to(setup.device), torch.from_numpy(labels).to(setup.device)
+    )
+    val_loss = float(total) / int(known)
+    scores = to_scores(logits)
+    entry = evaluate(labels, scores, np.full(labels.shape[1], 0.5))
+    macro = entry["macro"]
+    row = EpochFigures(
+        epoch=trained.epoch,
+        stage=trained.stage,
+        lr=trained.lr,
+        train_loss=trained.train_loss,
+        val_loss=val_loss if np.isfinite(val_loss) else None,
+        val_map=macro["average_precision"],
+        val_f1=macro["f1"],
+        val_precision=macro["precision"],
+        val_recall=macro["recall"],
+        val_hamming_loss=entry["hamming_loss"],
+        val_exact_match=entry["exact_match"],
+        seconds=trained.seconds + time.monotonic() - started,
+        images_per_second=trained.images_per_second,
+        skipped_steps=trained.skipped_steps,
+    )
+    names = setup.data.table.images[setup.data.split.val]
+    return row, Predictions(names, setup.data.table.attributes, scores, labels)
+
+
+def predict(
+    setup: Setup, batches: Batches, table: EpochTable | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Logits and labels [N, A] of a subset, in its own order."""
+    advance = table.advance if table else None
+    logits, labels, indices = predict_logits(
+        setup.classifier, batches, setup.device, setup.recipe.precision, on_batch=advance
+    )
+    order = np.argsort(indices)
+    return logits[order], labels[order]
+
+
+def _snapshot(classifier: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in classifier.state_dict().items()}
+
+
+def _not_finite(setup: Setup, error: NumericalError) -> str:
+    """The error's sentence with the names of the images that were in its last batches."""
+    rows = setup.data.split.train[list(error.indices)]
+    names = [str(name) for name in setup.data.table.images[rows]]
+    shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    return f"not finite: {error}; images of the last of these batches: {shown}"
