@@ -1,6 +1,6 @@
 """BatchNorm during a step: batches with one value a channel, and statistics put back after a skipped step."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,7 +45,7 @@ def moving_buffers(model: nn.Module) -> list[Tensor]:
 
 
 @torch.no_grad()
-def put_back(buffers: list[Tensor], before: list[Tensor]) -> None:
+def put_back(buffers: Sequence[Tensor], before: Sequence[Tensor]) -> None:
     """Write the copies `before` over `buffers`, pairwise."""
     for buffer, copy in zip(buffers, before, strict=True):
         buffer.copy_(copy)

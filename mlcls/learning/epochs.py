@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from mlcls.errors import NumericalError
+from mlcls.learning.batchnorm import moving_buffers
 from mlcls.learning.losses import Loss
 from mlcls.learning.schedules import Schedule
 from mlcls.learning.steps import Batch, Step, Stepper, build_stepper, take_step
@@ -160,9 +161,10 @@ def _train_epoch(
     """Every step of one epoch, summed up."""
     start, first_lr = time.perf_counter(), _highest_lr(stepper.optimizer)
     losses: list[float | None] = []
+    buffers = moving_buffers(stepper.model)
     loss_sum, known, images, skipped = 0.0, 0, 0, 0
     for group in groups:
-        step = take_step(stepper, group)
+        step = take_step(stepper, group, buffers)
         size = sum(len(pixels) for pixels, _, _ in group)
         images += size
         skipped += not step.finite

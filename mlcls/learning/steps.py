@@ -11,7 +11,7 @@ from torch.nn.utils import clip_grad_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from mlcls.errors import NumericalError, RecipeError
-from mlcls.learning.batchnorm import lone_values_allowed, moving_buffers, put_back
+from mlcls.learning.batchnorm import lone_values_allowed, put_back
 from mlcls.learning.losses import Loss, masked_loss
 from mlcls.learning.schedules import Schedule
 from mlcls.missing import split_missing
@@ -80,12 +80,17 @@ def build_stepper(
     return Stepper(model, loss, optimizer, schedule, scaler, device, PRECISIONS[precision], clip_norm)
 
 
-def take_step(stepper: Stepper, batches: Sequence[Batch]) -> Step:
+def take_step(stepper: Stepper, batches: Sequence[Batch], buffers: Sequence[Tensor]) -> Step:
     """One optimizer step over one batch, or over several as if they were one.
 
     The loss is the sum over the known labels of all the batches, divided by their number, which is counted
     before the first forward pass. Without a known label nothing is computed. Where the loss or the gradient's
     norm is not finite, parameters, optimizer, schedule and BatchNorm statistics are as before.
+
+    Args:
+        stepper: what all steps share.
+        batches: at least one.
+        buffers: the model's `moving_buffers`, found once for many steps.
 
     Raises:
         NumericalError: the device's memory gave out.
@@ -93,7 +98,6 @@ def take_step(stepper: Stepper, batches: Sequence[Batch]) -> Step:
     known = sum(int(split_missing(labels)[1].sum()) for _, labels, _ in batches)
     if known == 0:
         return Step(None, 0)
-    buffers = moving_buffers(stepper.model)
     before = [buffer.clone() for buffer in buffers]
     stepper.optimizer.zero_grad(set_to_none=True)
     try:
