@@ -13,7 +13,7 @@ from torch import nn
 
 import mlcls.models.cnn  # noqa: F401  (registers cnn4 with timm)
 from mlcls.errors import RecipeError
-from mlcls.models.pretrained import create_pretrained
+from mlcls.models.pretrained import load_pretrained
 from mlcls.models.weights import WeightsReport, load_weights
 
 # What a person must not set through --backbone-args, and what to do instead. timm would read files that are
@@ -88,16 +88,16 @@ def create_backbone(
     if settings.fixed_input_size and tuple(settings.input_size[-2:]) != (image_size, image_size):
         kwargs["img_size"] = image_size
 
-    def create(**more: Any) -> nn.Module:
-        model: nn.Module = timm.create_model(backbone, num_classes=0, **kwargs, **more)
+    def create(num_classes: int, **more: Any) -> nn.Module:
+        model: nn.Module = timm.create_model(backbone, num_classes=num_classes, **kwargs, **more)
         return model
 
     try:
-        if str(weights) == "pretrained":
-            return create_pretrained(backbone, create, settings, altered=bool(kwargs))
-        model = create()
+        model = create(num_classes=0)
     except _CONSTRUCTOR_ERRORS as error:
         raise _construction_error(backbone, kwargs, error) from error
+    if str(weights) == "pretrained":
+        return model, load_pretrained(model, backbone, create, settings)
     return model, load_weights(model, weights)
 
 

@@ -15,7 +15,7 @@ from timm.models import PretrainedCfg
 from torch import nn
 
 from mlcls.errors import WeightsError
-from mlcls.models.weights import WeightsReport
+from mlcls.models.weights import WeightsReport, fit_tensors
 
 PROBE_SECONDS = 5.0
 # The file names under which timm looks for safetensors weights in a repository, in its order.
@@ -28,24 +28,27 @@ _TRANSFER_ERRORS: tuple[type[Exception], ...] = (
 )
 
 
-def create_pretrained(
-    backbone: str, create: Callable[..., nn.Module], settings: PretrainedCfg, altered: bool
-) -> tuple[nn.Module, WeightsReport]:
-    """A backbone with the weights that timm names for it.
+def load_pretrained(
+    backbone: nn.Module, name: str, create: Callable[..., nn.Module], settings: PretrainedCfg
+) -> WeightsReport:
+    """Load the weights that timm names for a model; from the cache without network, when they are there.
+
+    timm loads them into a second model that has their own classifier, because only then it is strict: into a
+    model without classifier it would leave what does not fit at random, and say so at log level alone.
 
     Args:
-        backbone: timm's name, for the messages.
-        create: makes the model; takes timm's `pretrained` and `pretrained_cfg_overlay`.
+        backbone: the model without classifier; changed in place.
+        name: timm's name of it, for the messages.
+        create: makes the model again; takes timm's `num_classes`, `pretrained` and `pretrained_cfg_overlay`.
         settings: timm's record of the model.
-        altered: whether the constructor gets arguments that may change what the weights have to fit.
 
     Raises:
         WeightsError: timm has no weights for it; they are not cached and the network does not answer; they
-            do not fit the model that the arguments make.
+            do not fit the model that its arguments make.
     """
     if not settings.has_weights:
         raise WeightsError(
-            f"--weights pretrained: timm has no weights for '{backbone}'; "
+            f"--weights pretrained: timm has no weights for '{name}'; "
             "train it from scratch with --weights none, or give a file with --weights FILE"
         )
     source = str(settings.hf_hub_id or settings.url or settings.file)
@@ -53,21 +56,24 @@ def create_pretrained(
     if settings.hf_hub_id:
         cached = _cached(settings)
         if cached is not None:
-            overlay = {
-                "pretrained_cfg_overlay": {"file": str(cached), "custom_load": False, "hf_hub_id": None}
-            }
+            overlay = {"pretrained_cfg_overlay": {"file": str(cached), "custom_load": False}}
         elif not _reachable(constants.ENDPOINT):
-            raise _unavailable(backbone, source, f"{constants.ENDPOINT} does not answer")
+            raise _unavailable(name, source, f"{constants.ENDPOINT} does not answer")
     try:
-        model = create(pretrained=True, **overlay)
+        whole = create(num_classes=settings.num_classes, pretrained=True, **overlay)
     except _TRANSFER_ERRORS as error:
-        raise _unavailable(backbone, source, str(error).partition("\n")[0]) from error
+        raise _unavailable(name, source, str(error).partition("\n")[0]) from error
     except (SafetensorError, pickle.UnpicklingError, EOFError) as error:
         raise WeightsError(
             f"--weights pretrained: the copy of '{source}' in {constants.HF_HUB_CACHE} is damaged ({error}); "
             "delete it, and it will be fetched again"
         ) from error
-    return model, WeightsReport(source, len(model.state_dict()), ())
+    except RuntimeError as error:  # what load_state_dict raises
+        raise WeightsError(
+            f"--weights pretrained: the weights of '{name}' ({source}) do not fit the model that --backbone-args "
+            f"and --image-size make ({_one_line(error)}); leave them out, or use --weights none"
+        ) from error
+    return fit_tensors(backbone, whole.state_dict(), "pretrained")
 
 
 def _cached(settings: PretrainedCfg) -> Path | None:
@@ -101,9 +107,14 @@ def _reachable(address: str) -> bool:
         return False
 
 
-def _unavailable(backbone: str, source: str, reason: str) -> WeightsError:
+def _unavailable(name: str, source: str, reason: str) -> WeightsError:
     return WeightsError(
-        f"--weights pretrained: the weights of '{backbone}' ({source}) are not on this machine and cannot be "
+        f"--weights pretrained: the weights of '{name}' ({source}) are not on this machine and cannot be "
         f"fetched: {reason}. Go online once; or copy them into {constants.HF_HUB_CACHE}; or give a file with "
         "--weights FILE; or train from scratch with --weights none"
     )
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else text[:297] + "..."

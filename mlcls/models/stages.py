@@ -108,7 +108,7 @@ def _split_count(parameters: Iterable[nn.Parameter]) -> tuple[int, int]:
 
 
 def _set_modes(module: nn.Module, before: bool) -> bool:
-    """Set the modes of `module` and below, given whether what precedes it trains; returns whether its end does."""
+    """Set the modes of `module` and below, by whether what precedes it trains; returns whether its end does."""
     trains = {p.requires_grad for p in module.parameters()}
     if len(trains) < 2:
         mode = trains.pop() if trains else before

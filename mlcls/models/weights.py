@@ -52,7 +52,21 @@ def load_weights(backbone: nn.Module, weights: str | Path) -> WeightsReport:
     if str(weights) == "none":
         return WeightsReport("none", 0, ())
     path = Path(weights)
-    tensors, left_out = _without_head(read_weights(path), backbone)
+    return fit_tensors(backbone, read_weights(path), str(path))
+
+
+def fit_tensors(backbone: nn.Module, tensors: dict[str, Tensor], source: str) -> WeightsReport:
+    """Load tensors by name into a backbone, as `load_weights` does with those of a file.
+
+    Args:
+        backbone: a timm model without classifier; changed in place.
+        tensors: the state dict of such a model, with or without a classifier.
+        source: what `--weights` said, for the report and the message.
+
+    Raises:
+        WeightsError: tensors are missing, superfluous or of another shape.
+    """
+    tensors, left_out = _without_head(tensors, backbone)
     fitting, more = _without_classifier(tensors, backbone)
     problems = _problems(fitting, backbone)
     if problems:
@@ -63,11 +77,11 @@ def load_weights(backbone: nn.Module, weights: str | Path) -> WeightsReport:
                 problems = []
     if problems:
         raise WeightsError(
-            f"--weights {path}: the file does not fit the backbone: {'; '.join(problems)}. "
-            "Give the --backbone (and --backbone-args) that the file was made for, or another file"
+            f"--weights {source}: they do not fit the backbone: {'; '.join(problems)}. "
+            "Give the --backbone and --backbone-args that they were made for, or other weights"
         )
     backbone.load_state_dict(fitting, strict=False)  # what may be missing was judged above
-    return WeightsReport(str(path), len(fitting), tuple(sorted([*left_out, *more])))
+    return WeightsReport(source, len(fitting), tuple(sorted([*left_out, *more])))
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
