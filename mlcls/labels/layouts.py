@@ -1,0 +1,71 @@
+"""Owns the choice of a reader: which kind of file a table is, and which of the layouts its columns have."""
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from mlcls.errors import TableError
+from mlcls.labels.coco import is_coco, read_coco
+from mlcls.labels.faults import Faults
+from mlcls.labels.frames import is_parquet, open_frame, open_parquet
+from mlcls.labels.long import is_long, read_long
+from mlcls.labels.source import Request, Rows, Source
+from mlcls.labels.tags import read_tags
+from mlcls.labels.text import open_text
+from mlcls.labels.wide import read_wide
+
+
+def read_rows(
+    table: str | os.PathLike[str] | pd.DataFrame,
+    request: Request,
+    exists: Callable[[str], bool],
+    faults: Faults,
+) -> Rows:
+    """The rows of a table of any kind and layout.
+
+    Args:
+        exists: whether a name is an existing image: a first row that begins with one is no header.
+
+    Raises:
+        TableError: the table cannot be read at all, or a column that was named does not exist.
+    """
+    if not isinstance(table, pd.DataFrame) and is_coco(Path(table)):
+        return read_coco(Path(table), request, faults)
+    source = open_source(table, request, exists, faults)
+    for name, count in Counter(source.columns).items():
+        if count > 1:
+            faults.add(
+                0, f"the header has the column '{name}' {count} times; give every column a name of its own"
+            )
+    if request.tags_column is not None:
+        return read_tags(source, request, faults)
+    return read_long(source, request, faults) if is_long(source) else read_wide(source, request, faults)
+
+
+def open_source(
+    table: str | os.PathLike[str] | pd.DataFrame,
+    request: Request,
+    exists: Callable[[str], bool],
+    faults: Faults,
+) -> Source:
+    """The table as columns and chunks of cells.
+
+    Raises:
+        TableError: it cannot be read, or has fewer than two columns.
+    """
+    if not isinstance(table, pd.DataFrame) and not is_parquet(Path(table)):
+        return open_text(Path(table), request, exists)
+    source = open_frame(table) if isinstance(table, pd.DataFrame) else open_parquet(Path(table))
+    faults.unit = "row"
+    if request.names is not None:
+        raise TableError(
+            f"{faults.source}: --names is for a table without a header; rename its columns instead"
+        )
+    if len(source.columns) < 2:
+        raise TableError(
+            f"{faults.source}: {len(source.columns)} columns; expected an image's name and its labels"
+        )
+    return source

@@ -1,0 +1,251 @@
+"""Owns the form of a text table: its bytes in blocks of whole rows, and where each cell begins and ends.
+
+pandas' parser names only the first row of a wrong length and fills short ones in silence; here every one is found,
+and the parser is then given nothing that it could stumble over.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlcls.errors import TableError
+from mlcls.labels.faults import Faults
+
+BLOCK: Final = (
+    1 << 20
+)  # bytes; at 4 MB the arrays of cell positions leave the processor's cache: twice as slow
+WHITESPACE: Final = ""  # the delimiter of tables with runs of spaces or tabs between cells
+
+NEWLINE: Final = ord("\n")
+QUOTE: Final = ord('"')
+BLANK: Final = np.zeros(256, np.bool_)
+BLANK[[ord(" "), ord("\t")]] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How cells are told apart: one character, or "" for runs of spaces and tabs; whether quotation marks enclose."""
+
+    delimiter: str
+    quoting: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """The cells of a block, without outer spaces: M cells in R rows, some blank (no cell, or an empty one)."""
+
+    data: NDArray[np.uint8]
+    starts: NDArray[np.intp]  # [M]
+    ends: NDArray[np.intp]  # [M], one past the last byte
+    counts: NDArray[np.intp]  # [R] cells of each row
+    lines: NDArray[np.intp]  # [R] line of the block, from 0, where the row begins
+    stray: int | None = (
+        None  # line, from 0, of a quotation mark that neither opens nor closes a cell; then no cells
+    )
+
+
+def open_table(path: Path) -> BufferedReader:
+    """The file opened for reading bytes.
+
+    Raises:
+        TableError: it does not exist, is a folder, cannot be read, or is plainly no table of text.
+    """
+    if path.is_dir():
+        raise TableError(f"{path}: a folder; --labels expects the label table, a file")
+    try:
+        file = path.open("rb")
+        start = file.peek(4)[:4]
+    except FileNotFoundError as error:
+        raise TableError(f"{path}: no such file; give the label table with --labels") from error
+    except (OSError, ValueError) as error:
+        raise TableError(f"{path}: the label table cannot be read: {error}") from error
+    for magic, what in _FOREIGN.items():
+        if start.startswith(magic):
+            file.close()
+            raise TableError(f"{path}: {what}; save the table as CSV in UTF-8")
+    return file
+
+
+_FOREIGN: Final = {
+    b"PK\x03\x04": "a zip archive or a spreadsheet (.xlsx, .ods), not a table of text",
+    b"\xff\xfe": "text in UTF-16, not UTF-8",
+    b"\xfe\xff": "text in UTF-16, not UTF-8",
+    b"\x1f\x8b": "a gzip archive, not a table of text",
+    b"\x89PNG": "an image, not a table",
+    b"\xff\xd8\xff": "an image, not a table",
+}
+
+
+def cut_rows(buffer: bytes, quoting: bool) -> int:
+    """How many bytes of `buffer` are whole rows: up to its last line break outside quotation marks; 0 for none."""
+    cut = buffer.rfind(b"\n")
+    if not quoting or cut < 0:
+        return cut + 1
+    odd = buffer.count(b'"', 0, cut) % 2
+    while cut >= 0 and odd:
+        before = buffer.rfind(b"\n", 0, cut)
+        odd ^= buffer.count(b'"', max(before, 0), cut) % 2
+        cut = before
+    return cut + 1
+
+
+def read_blocks(path: Path, quoting: bool, faults: Faults, size: int = BLOCK) -> Iterator[tuple[int, bytes]]:
+    """Whole rows of a text file, about `size` bytes at a time, as (physical line of the first, bytes).
+
+    Line breaks are all LF then, a byte order mark is gone, and the last row ends in a line break. A NUL or bytes that
+    are not UTF-8 are a fault, at which reading ends.
+    """
+    line, carry, want = 1, b"", size
+    with open_table(path) as file:
+        while True:
+            raw = file.read(want)
+            if raw.endswith(b"\r"):
+                raw += file.read(1)
+            if line == 1 and not carry:
+                raw = raw.removeprefix(b"\xef\xbb\xbf")
+            last = len(raw) < want - 3  # a full read is `want` bytes, less a byte order mark
+            buffer = carry + raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+            if last and buffer and not buffer.endswith(b"\n"):
+                buffer += b"\n"
+            cut = len(buffer) if last else cut_rows(buffer, quoting)
+            if cut and not _is_text(buffer[:cut], line, faults):
+                return
+            if cut:
+                yield line, buffer[:cut]
+            if last:
+                return
+            line += buffer.count(b"\n", 0, cut)
+            carry = buffer[cut:]
+            want = max(size, len(carry))  # a row longer than a block: read twice as far each time
+
+
+def _is_text(block: bytes, line: int, faults: Faults) -> bool:
+    """Whether a block is UTF-8 without NUL; if not, that is a fault."""
+    nul = block.find(b"\0")
+    if nul >= 0:
+        text = "a NUL byte, which no text holds: this is no table, or a damaged one; save it as CSV in UTF-8"
+        faults.add(line + block.count(b"\n", 0, nul), text)
+        return False
+    if block.isascii():
+        return True
+    try:
+        block.decode("utf-8")
+    except UnicodeDecodeError as error:
+        byte = block[error.start]
+        text = f"byte 0x{byte:02x} is not UTF-8; save the table as UTF-8"
+        faults.add(line + block.count(b"\n", 0, error.start), text)
+        return False
+    return True
+
+
+def find_cells(block: bytes, dialect: Dialect) -> Cells:
+    """Where the cells of a block lie. `block` ends in a line break."""
+    data = np.frombuffer(block, np.uint8)
+    newline = data == NEWLINE
+    inside = None
+    if dialect.quoting and b'"' in block:
+        # after an odd number of quotation marks one is inside; uint8 wraps, which keeps the parity
+        inside = (np.cumsum(data == QUOTE, dtype=np.uint8) & 1).astype(np.bool_)
+        if inside[-1]:
+            return _stray(data, newline, int(np.flatnonzero(data == QUOTE)[-1]))
+    breaks = newline if inside is None else newline & ~inside
+    rows = np.flatnonzero(breaks)
+    if dialect.delimiter == WHITESPACE:
+        starts, ends, counts = _split_at_blanks(data, newline, inside, rows)
+    else:
+        starts, ends, counts = _split_at_delimiter(data, breaks, inside, rows, dialect.delimiter)
+        _trim(data, starts, ends)
+    if inside is None:
+        return Cells(data, starts, ends, counts, np.arange(len(rows)))
+    stray = _find_stray(data, inside, starts, ends)
+    if stray is not None:
+        return _stray(data, newline, stray)
+    lines = np.searchsorted(np.flatnonzero(newline), np.concatenate([[0], rows[:-1] + 1]))
+    return Cells(data, starts, ends, counts, lines)
+
+
+Spans = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]
+
+
+def _split_at_delimiter(
+    data: NDArray[np.uint8],
+    breaks: NDArray[np.bool_],
+    inside: NDArray[np.bool_] | None,
+    rows: NDArray[np.intp],
+    delimiter: str,
+) -> Spans:
+    """Starts, ends and cells of each row, where every delimiter ends a cell."""
+    between = data == ord(delimiter)
+    if inside is not None:
+        between &= ~inside
+    ends = np.flatnonzero(between | breaks)
+    starts = np.empty_like(ends)
+    starts[:1] = 0
+    starts[1:] = ends[:-1] + 1
+    return starts, ends, np.diff(np.searchsorted(ends, rows), prepend=-1)
+
+
+def _split_at_blanks(
+    data: NDArray[np.uint8],
+    newline: NDArray[np.bool_],
+    inside: NDArray[np.bool_] | None,
+    rows: NDArray[np.intp],
+) -> Spans:
+    """Starts, ends and cells of each row, where a run of spaces and tabs ends a cell."""
+    solid = ~(BLANK[data] | newline)
+    if inside is not None:
+        solid |= inside
+    edges = np.diff(solid.view(np.int8), prepend=np.int8(0))
+    starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+    return starts, ends, np.diff(np.searchsorted(starts, rows), prepend=0)
+
+
+def _trim(data: NDArray[np.uint8], starts: NDArray[np.intp], ends: NDArray[np.intp]) -> None:
+    """Move starts and ends, in place, past spaces and tabs around the cells."""
+    if not BLANK[data].any():
+        return
+    todo = np.flatnonzero(BLANK[data[starts]] & (starts < ends))
+    while todo.size:
+        starts[todo] += 1
+        todo = todo[BLANK[data[starts[todo]]] & (starts[todo] < ends[todo])]
+    todo = np.flatnonzero(BLANK[data[ends - 1]] & (starts < ends))
+    while todo.size:
+        ends[todo] -= 1
+        todo = todo[BLANK[data[ends[todo] - 1]] & (starts[todo] < ends[todo])]
+
+
+def _find_stray(
+    data: NDArray[np.uint8], inside: NDArray[np.bool_], starts: NDArray[np.intp], ends: NDArray[np.intp]
+) -> int | None:
+    """The first quotation mark that neither begins nor ends a cell, nor is one of two that stand for one."""
+    quotes = np.flatnonzero(data == QUOTE)
+    opens = inside[quotes]
+    begins = np.zeros(len(data) + 1, np.bool_)
+    begins[starts] = True
+    finishes = np.zeros(len(data) + 1, np.bool_)
+    finishes[ends] = True
+    doubled = np.zeros(len(quotes), np.bool_)  # a mark that follows, or is followed by, another
+    doubled[1:] = (np.diff(quotes) == 1) & opens[1:]
+    doubled[:-1] |= (np.diff(quotes) == 1) & ~opens[:-1]
+    fine = doubled | np.where(opens, begins[quotes], finishes[quotes + 1])
+    bad = quotes[~fine]
+    return int(bad[0]) if bad.size else None
+
+
+def _stray(data: NDArray[np.uint8], newline: NDArray[np.bool_], position: int) -> Cells:
+    """Cells that are none: a quotation mark at `position` leaves them undecided."""
+    none = np.empty(0, np.intp)
+    return Cells(data, none, none, none, none, stray=int(np.count_nonzero(newline[:position])))
+
+
+def cell_text(cells: Cells, start: int, end: int, quoting: bool) -> str:
+    """A cell as people read it: decoded, without its quotation marks and outer spaces."""
+    text = cells.data[start:end].tobytes().decode("utf-8", errors="replace")
+    if quoting and len(text) > 1 and text[0] == text[-1] == '"':
+        text = text[1:-1].replace('""', '"').strip()
+    return text

@@ -1,0 +1,265 @@
+"""Owns reading a text table: rows of whole blocks to text columns (pandas' parser) and kinds of label cells.
+
+A label cell is a few bytes whose place is known from the check of the rows' lengths, so its kind is looked up right
+there, by its bytes; making strings of a hundred million cells first would cost ten times as much.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mlcls.errors import TableError
+from mlcls.labels.cells import LABEL_WORDS, OTHER, UNKNOWN, kind_of
+from mlcls.labels.detect import DELIMITERS, IMAGE_EXTENSIONS, Form, check_preface, detect_form
+from mlcls.labels.faults import SHOWN, Faults
+from mlcls.labels.lines import NEWLINE, QUOTE, WHITESPACE, Cells, cell_text, find_cells, read_blocks
+from mlcls.labels.source import Chunk, Request, strip_all
+
+LONGEST: Final = 8  # bytes; every label word fits in a uint64
+_CODES = {
+    int.from_bytes(word.encode().ljust(LONGEST, b"\0"), "little"): kind for word, kind in LABEL_WORDS.items()
+}
+CODES: Final = np.array(sorted(_CODES), np.uint64)
+CODE_KINDS: Final = np.array([_CODES[int(code)] for code in CODES], np.uint8)
+MASKS: Final = np.array([(1 << 8 * n) - 1 for n in range(LONGEST + 1)], np.uint64)
+BYTE_KINDS: Final = np.array([kind_of(chr(byte)) if byte < 128 else OTHER for byte in range(256)], np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class TextTable:
+    """A text table whose form is known. See `source.Source`."""
+
+    path: Path
+    form: Form
+    columns: tuple[str, ...]
+    headed: bool
+    bound: int
+
+    @property
+    def layout(self) -> str:
+        """How the table is written, in words."""
+        return f"{DELIMITERS[self.form.dialect.delimiter]}, {'a' if self.headed else 'no'} header"
+
+    def chunks(self, text: Sequence[int], labels: Sequence[int], faults: Faults) -> Iterator[Chunk]:
+        """The rows of full length, block by block; rows of another length are faults."""
+        skip = self.form.skipped + self.headed
+        total = 0
+        for line, block in read_blocks(self.path, self.form.dialect.quoting, faults):
+            cells = find_cells(block, self.form.dialect)
+            if cells.stray is not None:
+                _add_stray(line + cells.stray, faults)
+                return
+            lines = cells.lines + line
+            blank = (cells.counts == 0) | ((cells.counts == 1) & _is_empty_row(cells))
+            row_number = np.cumsum(~blank)
+            wanted = ~blank & (row_number > skip)
+            skip = max(0, skip - int(row_number[-1]))
+            whole = cells.counts == self.form.width
+            _add_widths(lines, cells.counts, wanted & ~whole, self.form.width, faults)
+            total += int(np.count_nonzero(wanted))
+            chunk = self._read(cells, wanted & whole, lines, text, labels)
+            if len(chunk.lines):
+                yield chunk
+        check_preface(self.form, total, faults)
+
+    def _read(
+        self,
+        cells: Cells,
+        kept: NDArray[np.bool_],
+        lines: NDArray[np.intp],
+        text: Sequence[int],
+        labels: Sequence[int],
+    ) -> Chunk:
+        """The rows that are `kept`, as a chunk."""
+        quoting = self.form.dialect.quoting
+        starts, ends = cells.starts, cells.ends
+        if not kept.all():
+            here = np.repeat(kept, cells.counts)
+            starts, ends = starts[here], ends[here]
+        starts, ends = starts.reshape(-1, self.form.width), ends.reshape(-1, self.form.width)
+        label_starts, label_ends = _take(starts, labels), _take(ends, labels)
+
+        def cell(row: int, index: int) -> str:
+            return cell_text(cells, int(label_starts[row, index]), int(label_ends[row, index]), quoting)
+
+        return Chunk(
+            lines=lines[kept].astype(np.int64),
+            text=_read_text(cells, starts, ends, text, self.form),
+            kinds=_read_kinds(cells.data, label_starts, label_ends, quoting),
+            cell=cell,
+        )
+
+
+def _take(spans: NDArray[np.intp], columns: Sequence[int]) -> NDArray[np.intp]:
+    """Some columns of `spans`: a view, not a copy, where they stand side by side."""
+    if columns and list(columns) == list(range(columns[0], columns[0] + len(columns))):
+        return spans[:, columns[0] : columns[0] + len(columns)]
+    return spans[:, list(columns)]
+
+
+def _is_empty_row(cells: Cells) -> NDArray[np.bool_]:
+    """Rows [R] whose first cell is empty (meaningless for those without cells)."""
+    if not cells.starts.size:
+        return np.zeros(len(cells.counts), np.bool_)
+    first = np.minimum(np.cumsum(cells.counts) - cells.counts, len(cells.starts) - 1)
+    empty: NDArray[np.bool_] = cells.starts[first] == cells.ends[first]
+    return empty
+
+
+def _add_stray(line: int, faults: Faults) -> None:
+    faults.add(
+        line,
+        "a quotation mark that does not enclose a whole cell, or is never closed (the rows after it were not read); "
+        'enclose the cell in quotation marks and double those inside: "5"" wide"',
+    )
+
+
+def _add_widths(
+    lines: NDArray[np.intp], counts: NDArray[np.intp], wrong: NDArray[np.bool_], width: int, faults: Faults
+) -> None:
+    """Rows shorter or longer than the others."""
+    rows = np.flatnonzero(wrong)
+    for row in rows[:SHOWN]:
+        cells = f"{counts[row]} cell{'s' if counts[row] != 1 else ''}"
+        faults.add(int(lines[row]), f"{cells}, where the other rows have {width}")
+    faults.count(max(0, len(rows) - SHOWN))
+    if len(rows):
+        faults.advise("a cell that holds the delimiter needs quotation marks; an unknown label is written NA")
+
+
+def _read_text(
+    cells: Cells, starts: NDArray[np.intp], ends: NDArray[np.intp], columns: Sequence[int], form: Form
+) -> tuple[NDArray[np.object_], ...]:
+    """The text of some columns, by pandas' parser, which is given these cells alone."""
+    if not columns or not len(starts):
+        return tuple(np.empty(0, dtype=object) for _ in columns)
+    order = sorted(set(columns))
+    delimiter = " " if form.dialect.delimiter == WHITESPACE else form.dialect.delimiter
+    data = np.append(cells.data, np.uint8(NEWLINE))
+    change = np.zeros(len(data) + 1, np.int8)
+    for column in order:
+        change[starts[:, column]] += 1
+        change[ends[:, column] + 1] -= (
+            1  # the byte after the cell is kept: its delimiter, or the end of the row
+        )
+        data[ends[:, column]] = NEWLINE if column == order[-1] else ord(delimiter)
+    kept = data[np.cumsum(change[:-1], dtype=np.int8).astype(np.bool_)].tobytes()
+    frame = pd.read_csv(
+        io.BytesIO(kept),
+        sep=delimiter,
+        header=None,
+        names=order,
+        index_col=False,
+        dtype=object,
+        na_filter=False,
+        skip_blank_lines=False,
+        quoting=csv.QUOTE_MINIMAL if form.dialect.quoting else csv.QUOTE_NONE,
+        encoding="utf-8",
+        engine="c",
+        low_memory=False,
+    )
+    return tuple(strip_all(frame[column].to_numpy()) for column in columns)
+
+
+def _read_kinds(
+    data: NDArray[np.uint8], starts: NDArray[np.intp], ends: NDArray[np.intp], quoting: bool
+) -> NDArray[np.uint8]:
+    """The kinds [n, c] of cells at `starts` to `ends` [n, c]."""
+    if quoting and starts.size:
+        starts, ends = _unquote(data, starts, ends)
+    kinds = BYTE_KINDS[data[starts]]
+    lengths = ends - starts
+    rest = np.nonzero(lengths != 1)
+    if len(rest[0]):
+        lower = np.frombuffer(data.tobytes().lower() + bytes(LONGEST), np.uint8)
+        eight = np.ndarray(len(data), "<u8", lower, strides=(1,))  # the eight bytes from each byte on
+        long = lengths[rest]
+        codes = eight[starts[rest]] & MASKS[np.minimum(long, LONGEST)]
+        nearest = np.minimum(np.searchsorted(CODES, codes), len(CODES) - 1)
+        known = (CODES[nearest] == codes) & (long <= LONGEST)
+        kinds[rest] = np.where(known, CODE_KINDS[nearest], OTHER)
+    return kinds
+
+
+def _unquote(
+    data: NDArray[np.uint8], starts: NDArray[np.intp], ends: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The spans inside the quotation marks of cells that have such."""
+    quoted = (data[starts] == QUOTE) & (ends - starts >= 2)
+    return (starts + quoted, ends - quoted) if quoted.any() else (starts, ends)
+
+
+def open_text(path: Path, request: Request, exists: Callable[[str], bool]) -> TextTable:
+    """The text table at `path`, its columns named by its header, by `names`, or as image, Attr1, Attr2, ...
+
+    Args:
+        exists: whether a name is an existing image, which tells a first row from a header.
+
+    Raises:
+        TableError: it cannot be read, has no rows of several cells, or `names` do not fit it.
+    """
+    form = detect_form(path)
+    first = form.first
+    if form.preface is not None and len(first) == form.width - 1:
+        first = ("image", *first)  # CelebA's header names the attributes alone
+    headed = is_header(first, request, exists)
+    if headed and request.names is not None:
+        raise TableError(
+            f"{path}: line {form.line}: a header ('{first[0]}', '{first[1]}', ...), and --names is for a table "
+            "without one; leave --names out, or delete the header"
+        )
+    if headed and len(first) != form.width:
+        raise TableError(
+            f"{path}: line {form.line}: the header has {len(first)} cells and the rows have {form.width}; "
+            "give every column one name"
+        )
+    columns = tuple(name or f"column {i + 1}" for i, name in enumerate(first)) if headed else None
+    return TextTable(
+        path, form, columns or default_columns(path, form.width, request), headed, _bound(path, form)
+    )
+
+
+def is_header(first: Sequence[str], request: Request, exists: Callable[[str], bool]) -> bool:
+    """Whether the first row names the columns: its label cells are not all labels, its first cell names no image."""
+    if request.image_column is not None and request.image_column in first:
+        return True
+    if first[0].lower().endswith(IMAGE_EXTENSIONS) or exists(first[0]):
+        return False
+    kinds = [kind_of(cell) for cell in first[1:]]
+    # where no cell is a label, 0 or 1, but one is NA, that is a column called NA
+    return OTHER in kinds or (set(kinds) == {UNKNOWN} and len(set(first)) == len(first))
+
+
+def default_columns(path: Path, width: int, request: Request) -> tuple[str, ...]:
+    """The columns' names of a table without a header.
+
+    Raises:
+        TableError: `names` are neither as many as the columns nor as the columns without the image's.
+    """
+    names = request.names
+    if names is None:
+        return ("image", *(f"Attr{i}" for i in range(1, width)))
+    if len(names) == width - 1:
+        return ("image", *names)
+    if len(names) == width:
+        return names
+    raise TableError(
+        f"{path}: --names: {len(names)} names for {width} columns; expected {width - 1} (the labels') or {width} "
+        "(the image's first)"
+    )
+
+
+def _bound(path: Path, form: Form) -> int:
+    """At least as many rows as the file can hold: not more than its lines, nor than cells of no bytes would fill."""
+    lines = 1
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            lines += block.count(b"\n") + block.count(b"\r")
+    return min(lines, path.stat().st_size // form.width + 1)

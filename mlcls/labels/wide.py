@@ -1,0 +1,196 @@
+"""Owns the usual table: a row an image, a column an attribute."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlcls.errors import TableError
+from mlcls.labels.cells import (
+    ABSENT,
+    EMPTY,
+    EXPECTED,
+    KINDS,
+    MINUS_ONE,
+    OTHER,
+    PRESENT,
+    kind_values,
+)
+from mlcls.labels.faults import SHOWN, Faults
+from mlcls.labels.source import Chunk, Request, Roles, Rows, Source, Text, find_column, find_roles
+
+
+@dataclass(slots=True)
+class _Column:
+    """What one column holds that could be an attribute."""
+
+    index: int
+    name: str
+    counts: NDArray[np.int64]  # [KINDS]
+    others: list[tuple[int, str]]  # line and text of its first cells that are no labels
+
+    def known(self, minus_one: str | None) -> int:
+        """Its cells that are label values."""
+        labels = int(self.counts[ABSENT] + self.counts[PRESENT])
+        return labels + (int(self.counts[MINUS_ONE]) if minus_one == "absent" else 0)
+
+
+def read_wide(source: Source, request: Request, faults: Faults) -> Rows:
+    """Read a table with a row an image and a column an attribute.
+
+    Returns:
+        labels float32 [N, A], in the columns' order, or in the order of `request.attributes`.
+
+    Raises:
+        TableError: a named column does not exist, or no column holds labels. Cells that are no labels are `faults`.
+    """
+    roles = find_roles(source, request, faults.source)
+    columns = _candidates(source, roles, request, faults)
+    labels, text, lines = _read_cells(source, roles, columns, kind_values(request.minus_one), faults)
+    chosen, metadata = _choose(source, columns, request, faults)
+    _add_cell_faults(chosen, faults)
+    _check_minus_one(chosen, request, faults)
+    names, subsets, groups = roles.split(text)
+    order = [columns.index(column) for column in chosen]
+    if order != list(range(len(columns))):
+        labels = labels[:, order]
+    return Rows(
+        names=names,
+        lines=lines,
+        labels=labels,
+        attributes=tuple(column.name for column in chosen),
+        subsets=subsets,
+        groups=groups,
+        layout=f"{source.layout}, {len(chosen)} attribute column{'s' if len(chosen) != 1 else ''}",
+        count=len(names),
+        metadata=metadata,
+    )
+
+
+def _candidates(source: Source, roles: Roles, request: Request, faults: Faults) -> list[_Column]:
+    """The columns that may be attributes: those asked for, or all but image, subset and group."""
+    if request.attributes is None:
+        wanted = [c for c in range(len(source.columns)) if c not in roles.text]
+    else:
+        wanted = [
+            find_column(name, source.columns, "--attributes", faults.source) for name in request.attributes
+        ]
+        if roles.image in wanted:
+            name = source.columns[roles.image]
+            raise TableError(
+                f"{faults.source}: --attributes: column '{name}' names the images; see --image-column"
+            )
+    return [_Column(c, source.columns[c], np.zeros(KINDS, np.int64), []) for c in wanted]
+
+
+def _read_cells(
+    source: Source, roles: Roles, columns: list[_Column], values: NDArray[np.float32], faults: Faults
+) -> tuple[NDArray[np.float32], list[Text], NDArray[np.int64]]:
+    """Labels [N, c] of the columns, the text columns of `roles`, and the rows' lines [N]; counts go to `columns`."""
+    matrix = np.empty((source.bound, len(columns)), np.float32)  # pages never written take no memory
+    text: list[list[Text]] = [[np.empty(0, dtype=object)] for _ in roles.text]
+    lines = [np.empty(0, np.int64)]
+    rows = 0
+    for chunk in source.chunks(roles.text, [column.index for column in columns], faults):
+        np.take(values, chunk.kinds, out=matrix[rows : rows + len(chunk.lines)], mode="clip")
+        _count(chunk, columns)
+        for cells, part in zip(text, chunk.text, strict=True):
+            cells.append(part)
+        lines.append(chunk.lines)
+        rows += len(chunk.lines)
+    return matrix[:rows], [np.concatenate(parts) for parts in text], np.concatenate(lines)
+
+
+def _count(chunk: Chunk, columns: list[_Column]) -> None:
+    """Add a chunk's kinds to its columns, and the first cells of each that are no labels."""
+    if not columns:
+        return
+    counts = np.stack([np.count_nonzero(chunk.kinds == kind, axis=0) for kind in range(KINDS)])
+    for index, column in enumerate(columns):
+        column.counts += counts[:, index]
+        if counts[OTHER, index] and len(column.others) < SHOWN:
+            rows = np.flatnonzero(chunk.kinds[:, index] == OTHER)[: SHOWN - len(column.others)]
+            column.others += [(int(chunk.lines[row]), chunk.cell(int(row), index)) for row in rows]
+
+
+def _choose(
+    source: Source, columns: list[_Column], request: Request, faults: Faults
+) -> tuple[list[_Column], tuple[str, ...]]:
+    """The columns that are attributes, and the names of those left alone."""
+    if request.attributes is not None:
+        taken = {column.index for column in columns}
+        roles = find_roles(source, request, faults.source).text
+        return columns, tuple(n for i, n in enumerate(source.columns) if i not in taken and i not in roles)
+    chosen, metadata = [], []
+    for column in columns:
+        nothing = column.counts[EMPTY] == column.counts.sum()
+        if source.headed:
+            # at least half of the cells that are not unknown are label values
+            fits = column.known(request.minus_one) >= column.counts[OTHER] and not _unnamed(column)
+        else:
+            fits = not (
+                nothing and column.index == len(source.columns) - 1
+            )  # a delimiter at the end of each row
+        if fits:
+            chosen.append(column)
+        else:
+            metadata.append(column.name)
+    if not chosen and not faults.total:
+        _no_attributes(source, columns, faults)
+    return chosen, tuple(metadata)
+
+
+def _unnamed(column: _Column) -> bool:
+    """Whether the header's cell was empty, as over the row numbers that pandas writes."""
+    return column.name == f"column {column.index + 1}"
+
+
+def _no_attributes(source: Source, columns: list[_Column], faults: Faults) -> None:
+    """Raise the TableError of a table without a column of labels."""
+    for column in columns:
+        if _looks_like_tags(column):
+            raise TableError(
+                f"{faults.source}: no column holds labels; if '{column.name}' is a column of tags "
+                f"('{column.others[0][1]}'), say --tags-column {_quote(column.name)}"
+            )
+    names = ", ".join(f"'{name}'" for name in source.columns)
+    raise TableError(
+        f"{faults.source}: no column holds labels (columns: {names}); {EXPECTED}; choose columns with --attributes"
+    )
+
+
+def _looks_like_tags(column: _Column) -> bool:
+    """Whether its cells are text, not numbers."""
+    texts = [text for _, text in column.others]
+    return bool(texts) and sum(any(map(str.isalpha, text)) for text in texts) * 2 > len(texts)
+
+
+def _add_cell_faults(columns: list[_Column], faults: Faults) -> None:
+    """Cells of attributes that are no labels."""
+    for column in columns:
+        for line, text in column.others:
+            faults.add(line, f"'{text}' is not a label", column=column.name, position=column.index)
+        others = int(column.counts[OTHER])
+        faults.count(others - len(column.others))
+        if others:
+            faults.advise(EXPECTED)
+        if others and not column.known(None) and _looks_like_tags(column):
+            faults.advise(
+                f"column '{column.name}' holds no label at all: if it is a column of tags, say --tags-column "
+                f"{_quote(column.name)}; if it is no label, choose the columns that are with --attributes"
+            )
+
+
+def _check_minus_one(columns: list[_Column], request: Request, faults: Faults) -> None:
+    """-1 means unknown here, and absent elsewhere: a table with -1 and not one 0 does not say which."""
+    counts = sum((column.counts for column in columns), np.zeros(KINDS, np.int64))
+    if request.minus_one is None and counts[MINUS_ONE] and not counts[ABSENT]:
+        faults.add(
+            0,
+            f"{int(counts[MINUS_ONE]):,} cells are -1 and not one is 0: say what -1 means, "
+            "--minus-one absent (as in CelebA) or --minus-one unknown",
+        )
+
+
+def _quote(name: str) -> str:
+    return f"'{name}'" if " " in name else name
