@@ -14,6 +14,7 @@ from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
+from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 from mlcls.errors import OutputError
@@ -36,9 +37,7 @@ _WIDE_FONTS = (
 
 def new_figure(width: float, height: float, *, layout: Any = "constrained") -> Figure:
     """An empty figure of `width` by `height` inches."""
-    figure = Figure(figsize=(width, height), dpi=DPI, layout=layout)
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width, height), dpi=DPI, layout=layout)
 
 
 def save(figure: Figure, path: str | Path) -> None:
@@ -47,8 +46,10 @@ def save(figure: Figure, path: str | Path) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
+    canvas: Any = FigureCanvasAgg(figure)  # its methods carry no types
+    canvas.draw()  # once, where `savefig` draws twice
     drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=DPI)
+    imsave(drawn, np.asarray(canvas.buffer_rgba()), format="png", dpi=DPI)
     try:
         Path(path).write_bytes(drawn.getvalue())
     except OSError as error:

@@ -22,7 +22,7 @@ from mlcls.reports.picture import (
     text,
 )
 
-MOST_ATTRIBUTES = 300  # of more than these the first are drawn, and the title says so
+MOST_ATTRIBUTES = 200  # of more than these the first are drawn, and the title says so
 _IN_A_COLUMN = 40
 _LONGEST_NAME = 36
 
@@ -69,7 +69,8 @@ def _draw_bars(
         axes.barh(places + offset, np.nan_to_num(values), height=0.4, color=colour, label=label)
         for place, value in zip(places + offset, values, strict=True):
             shown = "undefined" if np.isnan(value) else f"{value:.2f}"
-            axes.text(np.nan_to_num(value) + 0.01, place, shown, va="center", fontsize=size - 1, color=GRAY)
+            x = np.nan_to_num(value) + 0.01
+            axes.text(x, place, shown, va="center", fontsize=size - 1, color=GRAY).set_in_layout(False)
     axes.set_yticks(
         places, [text(name, _LONGEST_NAME) for name in names], fontfamily=list(fonts()), fontsize=size
     )
@@ -155,7 +156,10 @@ def _draw_matrix(
         number = f"{value:,}" if exact else short_count(value)
         percent = "–" if not total else f"{share:.1%}" if exact else f"{share:.0%}"
         for down, shown, size in ((0.4, number, sizes[0]), (0.72, percent, sizes[1])):
-            axes.text(left + 0.5, top + down, shown, ha="center", va="center", fontsize=size, color=ink)
+            inside = axes.text(
+                left + 0.5, top + down, shown, ha="center", va="center", fontsize=size, color=ink
+            )
+            inside.set_in_layout(False)  # it lies in its cell: measuring hundreds of them takes seconds
 
 
 def _limited(title: str, names: Sequence[str]) -> tuple[str, Sequence[str]]:

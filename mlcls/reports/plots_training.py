@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
@@ -36,7 +37,19 @@ def loss_curve(
     best_epoch: int | None = None,
     title: str | None = None,
 ) -> None:
-    """Write `loss_curve.png`: on the left the loss of every iteration, on the right that of every epoch.
+    """Write `loss_curve.png`: the picture that `loss_figure` draws from the same arguments."""
+    save(loss_figure(iteration_numbers, iteration_losses, epochs, best_epoch=best_epoch, title=title), path)
+
+
+def loss_figure(
+    iteration_numbers: Sequence[int],
+    iteration_losses: Sequence[float | None],
+    epochs: Sequence[EpochFigures],
+    *,
+    best_epoch: int | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Draw the loss of every iteration on the left, that of every epoch on the right.
 
     Args:
         iteration_numbers: one a training step, as in `iterations.csv`.
@@ -52,7 +65,7 @@ def loss_curve(
     _draw_iterations(left, np.asarray(iteration_numbers, dtype=np.float64), floats(iteration_losses))
     _draw_losses(right, epochs, best_epoch)
     right.set_title("each epoch")
-    save(figure, path)
+    return figure
 
 
 def train_vs_val_loss(
@@ -114,6 +127,7 @@ def training_history(
         axes.set_ylim(-0.03, 1.03)
     _draw(rates, epochs, best_epoch, {"learning rate": ("lr", BLUE, "-")})
     rates.set_title("learning rate")
+    rates.set_ylim(0, 1.15 * max([1e-12, *(row.lr for row in epochs)]))
     _log_if_wide(rates, floats(row.lr for row in epochs))
     _draw(speed, epochs, best_epoch, {"images a second": ("images_per_second", BLUE, "-")})
     speed.set_title("training images a second")
@@ -130,6 +144,7 @@ def _draw_iterations(axes: Axes, numbers: NDArray[np.float64], losses: NDArray[n
         _nothing(axes, "no iteration has a loss")
         return
     losses = np.where(known, losses, np.nan)
+    smoothed = len(losses) >= 80
     smooth = running_mean(losses, max(1, len(losses) // 20))
     if len(losses) > _MOST_POINTS:
         size = -(-len(losses) // _MOST_POINTS)
@@ -139,14 +154,14 @@ def _draw_iterations(axes: Axes, numbers: NDArray[np.float64], losses: NDArray[n
         axes.fill_between(numbers[starts], low, high, color=BLUE, alpha=0.25, linewidth=0, label="range")
         axes.plot(numbers[starts], smooth[starts], color=BLUE, linewidth=1.8, label="running mean")
     else:
-        marker = "o" if len(losses) < 30 else None
+        marker, faint = "o" if len(losses) < 30 else None, 0.3 if smoothed else 1.0
         axes.plot(
-            numbers, losses, color=BLUE, alpha=0.3, linewidth=0.9, marker=marker, markersize=4, label="step"
+            numbers, losses, color=BLUE, alpha=faint, linewidth=0.9, marker=marker, markersize=4, label="step"
         )
-        if len(losses) >= 80:
+        if smoothed:
             axes.plot(numbers, smooth, color=BLUE, linewidth=1.8, label="running mean")
     _log_if_wide(axes, losses)
-    _finish(axes)
+    _finish(axes, legend=smoothed)
 
 
 def running_mean(values: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
@@ -180,7 +195,7 @@ def _draw(
 ) -> None:
     """Draw fields of the epochs as lines; curves: label -> (field, colour, line style).
 
-    `explained` puts the lines that mark stages and the best epoch into the legend: once in a picture is enough.
+    `explained` puts the marks of stages and of the best epoch into the legend: once in a picture is enough.
     """
     numbers = [row.epoch for row in epochs]
     axes.set_xlabel("epoch")
@@ -198,19 +213,19 @@ def _draw(
         _nothing(axes, "nothing was measured")
         return
     for i in stages_start([row.stage for row in epochs]):
-        label = f"stage {epochs[i].stage} begins" if explained else None
-        axes.axvline(numbers[i] - 0.5, color=GRAY, linestyle="--", linewidth=1, label=label)
+        stage = f"stage {epochs[i].stage} begins" if explained else None
+        axes.axvline(numbers[i] - 0.5, color=GRAY, linestyle="--", linewidth=1, label=stage)
     if best_epoch is not None:
-        label = f"best epoch: {best_epoch}" if explained else None
-        axes.axvline(best_epoch, color=GRAY, linestyle=":", linewidth=1.6, label=label)
+        best = f"best epoch: {best_epoch}" if explained else None
+        axes.axvline(best_epoch, color=GRAY, linestyle=":", linewidth=1.6, label=best)
     axes.set_xlim(numbers[0] - 0.6, numbers[-1] + 0.6)
-    _finish(axes)
+    _finish(axes, legend=explained or len(curves) > 1)
 
 
-def _finish(axes: Axes) -> None:
+def _finish(axes: Axes, legend: bool) -> None:
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    if len(axes.get_legend_handles_labels()[1]) > 1:
+    if legend:
         axes.legend(frameon=False, fontsize=9)
 
 
@@ -219,6 +234,7 @@ def _log_if_wide(axes: Axes, values: NDArray[np.float64]) -> None:
     values = values[np.isfinite(values)]
     if values.size and values.min() > 0 and values.max() > 100 * values.min():
         axes.set_yscale("log")
+        axes.set_ylim(values.min() / 1.5, values.max() * 1.5)
 
 
 def _nothing(axes: Axes, why: str) -> None:

@@ -161,7 +161,7 @@ def _make_progress(console: Console) -> Progress:
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=not console.is_terminal,
+        disable=console.quiet or not console.is_terminal,
         redirect_stdout=False,  # stdout may be a pipe that waits for results: they are not the bar's to move
         redirect_stderr=False,
     )
