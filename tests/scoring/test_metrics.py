@@ -186,6 +186,11 @@ def test_a_score_at_the_threshold_is_present():
     assert confusion_counts(np.ones((1, 1)), scores, higher).tolist() == [[0, 0, 1, 0]]
 
 
+def test_decisions_are_scores_too():
+    found = evaluate([[1], [0], [0]], [[1], [1], [0]], 0.5)["attributes"][0]
+    assert (found["precision"], found["auroc"]) == (0.5, 0.75)
+
+
 @pytest.mark.parametrize("shape", [(0, 3), (4, 0), (4, 3)])
 def test_nothing_known_is_none_throughout(shape):
     found = evaluate(np.full(shape, nan), np.zeros(shape), 0.5)

@@ -102,6 +102,10 @@ def test_a_file_saved_again_by_a_spreadsheet_is_read(tmp_path):
             "image,hat,hat_probability\na,1,.5\nb,2,.5\n",
             "line 3, column 'hat': expected 0, 1 or NA, found '2'",
         ),
+        (
+            "image,hat,hat_probability,cap,cap_probability\na,1,.5,x,.5\n",
+            "line 2, column 'cap': expected 0, 1 or",
+        ),
         ("image,hat,hat_probability\na,,.5\n", "line 2, column 'hat': expected 0, 1 or NA, found ''"),
         (
             "image,hat,hat_probability\na,1,x\n",
