@@ -66,8 +66,8 @@ def show_test_examples(
 
     Args:
         examples: `{"image", "attributes": [{"name", "label", "probability", "present"}]}` each; `label` is 0,
-            1, or None or NaN where unknown. Of many attributes the rows that say little (predicted absent,
-            and not labelled otherwise) are left out and counted.
+            1, or None or NaN where unknown. Of many attributes the twelve that say most are shown (the wrong
+            ones, then those predicted present) and the rest is counted.
     """
     heading(console, title)
     for example in examples:
@@ -77,14 +77,13 @@ def show_test_examples(
         say(
             console, f"{example['image']}: {right} of {plural(len(known), 'known label')} right", style="bold"
         )
-        shown = rows
-        if len(rows) > _MOST_ROWS:
-            shown = [(row, verdict) for row, verdict in rows if verdict == "wrong" or row["present"]]
-        if shown:
-            print_grid(console, _EXAMPLE_COLUMNS, [_example_row(row, verdict) for row, verdict in shown])
-        if len(shown) < len(rows):
-            left = plural(len(rows) - len(shown), "attribute")
-            say(console, f"and {left} predicted absent, not labelled otherwise", style="dim", indent=2)
+        order = sorted(range(len(rows)), key=lambda i: _weight(*rows[i]))
+        shown, rest = sorted(order[:_MOST_ROWS]), order[_MOST_ROWS:]
+        print_grid(console, _EXAMPLE_COLUMNS, [_example_row(*rows[i]) for i in shown])
+        if rest:
+            wrong = sum(rows[i][1] == "wrong" for i in rest)
+            left = plural(len(rest), "other attribute")
+            say(console, f"and {left}, {wrong} of them wrong", style="dim", indent=2)
 
 
 _EXAMPLE_COLUMNS = (
@@ -101,6 +100,10 @@ def _verdict(row: Mapping[str, Any]) -> str:
     if label is None or label != label:  # NaN differs from itself
         return "unknown"
     return "right" if bool(label) == bool(row["present"]) else "wrong"
+
+
+def _weight(row: Mapping[str, Any], verdict: str) -> int:
+    return 0 if verdict == "wrong" else 1 if row["present"] else 2
 
 
 def _example_row(row: Mapping[str, Any], verdict: str) -> list[Cell]:

@@ -242,12 +242,18 @@ def test_examples_mark_right_wrong_and_unknown(pipe: Console, written: Read) -> 
 
 def test_examples_of_many_attributes_show_what_matters(pipe: Console, written: Read) -> None:
     rows = [{"name": f"q{i}", "label": 0.0, "probability": 0.1, "present": False} for i in range(50)]
-    rows[7] |= {"label": 1.0}
-    rows[9] |= {"present": True, "label": None}
+    rows[37] |= {"label": 1.0}
+    rows[39] |= {"present": True, "label": None}
     show_test_examples(pipe, [{"image": "i.jpg", "attributes": rows}])
     text = written(pipe)
     assert "48 of 49 known labels right" in text
-    assert cells(text, "q7 ")[-1] == "wrong"
-    assert cells(text, "q9 ")[-1] == "unknown"
-    assert text.count(" q") == 2
-    assert "and 48 attributes predicted absent, not labelled otherwise" in text
+    assert cells(text, "q37 ")[-1] == "wrong"
+    assert cells(text, "q39 ")[-1] == "unknown"
+    assert text.count(" q") == 12
+    assert "and 38 other attributes, 0 of them wrong" in text
+
+
+def test_examples_count_the_wrong_ones_that_are_not_shown(pipe: Console, written: Read) -> None:
+    rows = [{"name": f"q{i}", "label": 1.0, "probability": 0.1, "present": False} for i in range(50)]
+    show_test_examples(pipe, [{"image": "i.jpg", "attributes": rows}])
+    assert "and 38 other attributes, 38 of them wrong" in written(pipe)
