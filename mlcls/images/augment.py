@@ -1,4 +1,4 @@
-"""Training augmentation: named lists of albumentations transforms, each made a function of (seed, epoch, index).
+"""Training augmentation: named lists of albumentations transforms, made functions of (seed, epoch, index).
 
 albumentations is imported when an augmentation is built, so that nothing that predicts waits for it.
 """
@@ -65,11 +65,11 @@ class AugmentSettings:
             least, most = _BOUNDS.get(field.name, (0.0, 1.0))
             fault = _fault(value, least, most, is_pair=isinstance(field.default, tuple))
             if fault:
-                faults.append(f"augment {field.name}: {fault}")
+                faults.append(f"--augment-args {field.name}: {fault}")
         if not faults and self.erasing_scale[0] > min(self.erasing_ratio[0], 1 / self.erasing_ratio[1]):
             faults.append(
-                f"augment erasing_scale: a rectangle of {self.erasing_scale[0]} of the square does not fit into it "
-                f"in every shape of erasing_ratio {self.erasing_ratio}; lower it, or bring the ratio nearer to 1"
+                f"--augment-args erasing_scale: a rectangle of {self.erasing_scale[0]} of the square cannot have "
+                f"every shape in {self.erasing_ratio}; lower it, or bring erasing_ratio nearer to 1"
             )
         if faults:
             raise RecipeError("\n".join(faults))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from mlcls.errors import ImageError
 
 ORIENTATION_TAG = 274  # 0x0112, the same number in EXIF and in TIFF
-WIDTH_TAG, HEIGHT_TAG = 256, 257
+WIDTH_TAG, HEIGHT_TAG, EXTRA_SAMPLES_TAG = 256, 257, 338
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,8 @@ class Header:
         width, height: in pixels, as stored, before the orientation is applied.
         orientation: EXIF orientation 1..8 that is still to be applied to the decoded pixels (1: as it is).
         transparent_gray: the one gray level, in 0..255 or 0..65535, that means transparent in a gray PNG.
+        extra_sample: what a TIFF says of its channel beside colour: 0 nothing, 1 premultiplied alpha, 2 alpha;
+            None for nothing said, and in other formats.
     """
 
     format: str
@@ -32,6 +34,7 @@ class Header:
     height: int
     orientation: int = 1
     transparent_gray: int | None = None
+    extra_sample: int | None = None
 
 
 def read_header(data: bytes, name: str) -> Header:
@@ -174,7 +177,8 @@ def _webp(data: bytes) -> Header:
 def _tiff(data: bytes) -> Header:
     tags = _first_directory(data)
     # the decoder applies a TIFF's own orientation itself, unlike EXIF's
-    return Header("tiff", tags.get(WIDTH_TAG, 0), tags.get(HEIGHT_TAG, 0))
+    width, height = tags.get(WIDTH_TAG, 0), tags.get(HEIGHT_TAG, 0)
+    return Header("tiff", width, height, extra_sample=tags.get(EXTRA_SAMPLES_TAG))
 
 
 def _first_directory(data: bytes) -> dict[int, int]:
@@ -189,7 +193,8 @@ def _first_directory(data: bytes) -> dict[int, int]:
     for entry in range(first, first + size * min(count, 1000), size):
         tag, kind = struct.unpack_from(order + "HH", data, entry)
         if kind in integers:
-            (tags[tag],) = struct.unpack_from(order + integers[kind], data, entry + value_at)
+            (value,) = struct.unpack_from(order + integers[kind], data, entry + value_at)
+            tags[tag] = max(value, tags.get(tag, 0))  # of a size given twice, the one that costs more memory
     return tags
 
 

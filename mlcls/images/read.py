@@ -45,16 +45,14 @@ def read_image(path: str | os.PathLike[str]) -> Pixels:
     """
     name = os.fspath(path)
     try:
+        status = os.stat(path)  # before opening: that would wait for the writer of a pipe
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError(f"{name}: expected an image, found something that is not a file")
+        if status.st_size > MAX_BYTES:
+            raise ImageError(f"{name}: {status.st_size:,} bytes; at most {MAX_BYTES:,} are read")
         # Python opens the file, not OpenCV: a name beyond ASCII works on Windows too
         with open(path, "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ImageError(f"{name}: expected an image, found something that is not a file")
-            if status.st_size > MAX_BYTES:
-                raise ImageError(
-                    f"{name}: {status.st_size:,} bytes; an image file of at most {MAX_BYTES:,} is read"
-                )
-            data = file.read()
+            data = file.read(MAX_BYTES)
     except FileNotFoundError as error:
         raise ImageError(f"{name}: no such image; check the name and --images") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -171,11 +169,14 @@ def _from_bgr(decoded: NDArray[Any], header: Header) -> NDArray[Any]:
             return decoded
         opaque = np.where(decoded == header.transparent_gray, 0, np.iinfo(decoded.dtype).max)
         return np.stack([decoded, opaque.astype(decoded.dtype)], axis=-1)
-    if decoded.shape[2] == 3:
-        return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))
-    if decoded.shape[2] == 4:
-        return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGBA))
-    return decoded
+    if decoded.shape[2] == 3 or header.extra_sample == 0:  # a fourth channel of unknown meaning is no alpha
+        return np.asarray(cv2.cvtColor(decoded[..., :3], cv2.COLOR_BGR2RGB))
+    if header.extra_sample == 1 or (header.extra_sample == 2 and decoded.dtype == np.uint8):
+        # premultiplied, by the file or (8 bits) by libtiff: over white it only lacks the page's own share
+        colour, alpha = decoded[..., :3], decoded[..., 3:]
+        over_white = np.minimum(colour, alpha) + (np.iinfo(decoded.dtype).max - alpha)
+        return np.asarray(cv2.cvtColor(over_white, cv2.COLOR_BGR2RGB))
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGBA))
 
 
 def _transposed(pixels: Pixels) -> Pixels:
