@@ -13,30 +13,37 @@ SHOWN = 10  # how many attributes get a note of their own
 def describe_lacking(
     labels: NDArray[np.float32], placed: Stratification, names: Sequence[str], subsets: int
 ) -> list[str]:
-    """A sentence for each attribute that some subset has no image of, for the first few; how many more."""
+    """A sentence for each attribute that some subset has no image of: for the first few, then how many more.
+
+    Args:
+        labels: [N, A], 0 absent, 1 present, NaN unknown.
+        placed: what `stratify` made of them.
+        names: [A] of the attributes.
+        subsets: how many subsets are in use.
+    """
     notes: list[str] = []
     count = len(names)
-    for value, verb in ((1, "show"), (0, "are known not to show")):
+    for value, kind in ((1, "showing it"), (0, "known not to show it")):
         images = np.count_nonzero(labels == value, axis=0)
         place = slice(0, count) if value else slice(count, 2 * count)
-        few = placed.groups_with[place] < subsets
-        lacking = placed.lacking[:, place]
-        affected = np.flatnonzero(few | lacking.any(axis=0))
+        groups, lacking = placed.groups_with[place], placed.lacking[:, place]
+        affected = np.flatnonzero((groups < subsets) | lacking.any(axis=0))
         for index in affected[:SHOWN]:
-            shown = _count_images(int(images[index]), verb, int(placed.groups_with[place][index]))
-            where = " and ".join(
-                name for name, lacks in zip(SUBSETS, lacking[:, index], strict=True) if lacks
-            )
-            end = "too few for one in each subset" if few[index] else f"none could be placed in {where}"
-            notes.append(f"'{names[index]}' has {shown}: {end}")
+            missed = [name for name, lacks in zip(SUBSETS, lacking[:, index], strict=True) if lacks]
+            outcome = _outcome(int(images[index]), kind, int(groups[index]), missed)
+            notes.append(f"'{names[index]}' has {outcome}")
         if len(affected) > SHOWN:
-            notes.append(f"so it is with {len(affected) - SHOWN} more attributes that too few images {verb}")
+            notes.append(f"{len(affected) - SHOWN} more attributes have too few images {kind}")
     return notes
 
 
-def _count_images(images: int, verb: str, groups: int) -> str:
+def _outcome(images: int, kind: str, groups: int, missed: Sequence[str]) -> str:
+    """The rest of the sentence: how many images there are, in how many groups, and what that means."""
     if images == 0:
-        return f"no images that {verb} it"
-    verb = {"show": "shows", "are known not to show": "is known not to show"}[verb] if images == 1 else verb
-    together = f", in {groups} group{'' if groups == 1 else 's'}" if groups < images else ""
-    return f"{images} image{'' if images == 1 else 's'} that {verb} it{together}"
+        return f"no image {kind}"
+    counted = f"{images} image{'s' * (images > 1)} {kind}"
+    if groups < images:
+        counted += f", in {groups} group{'s' * (groups > 1)}"
+    return f"{counted}: " + (
+        f"none could be placed in {' and '.join(missed)}" if missed else "too few for one in each subset"
+    )
