@@ -27,6 +27,20 @@ from mlcls.reports.record import EpochFigures
 
 _MOST_POINTS = 2000  # more iterations than this are drawn as the range that they cover
 
+# panels of validation figures: title -> label -> (field of an epoch, colour, line style)
+_VALIDATION = {
+    "mean average precision": {"mAP": ("val_map", BLUE, "-")},
+    "scores at threshold 0.5": {
+        "F1": ("val_f1", BLUE, "-"),
+        "precision": ("val_precision", VERMILION, "--"),
+        "recall": ("val_recall", GREEN, ":"),
+    },
+    "errors at 0.5": {
+        "Hamming loss (less is better)": ("val_hamming_loss", PURPLE, "-"),
+        "exact match": ("val_exact_match", ORANGE, "--"),
+    },
+}
+
 
 def loss_curve(
     path: str | Path,
@@ -98,31 +112,8 @@ def training_history(
     (losses, ranking, scores), (cells, rates, speed) = panels
     _draw_losses(losses, epochs, best_epoch)
     losses.set_title("loss")
-    _draw(ranking, epochs, best_epoch, {"mAP": ("val_map", BLUE, "-")})
-    _draw(
-        scores,
-        epochs,
-        best_epoch,
-        {
-            "F1": ("val_f1", BLUE, "-"),
-            "precision": ("val_precision", VERMILION, "--"),
-            "recall": ("val_recall", GREEN, ":"),
-        },
-    )
-    _draw(
-        cells,
-        epochs,
-        best_epoch,
-        {
-            "Hamming loss (less is better)": ("val_hamming_loss", PURPLE, "-"),
-            "exact match": ("val_exact_match", ORANGE, "--"),
-        },
-    )
-    for axes, name in (
-        (ranking, "mean average precision"),
-        (scores, "scores at threshold 0.5"),
-        (cells, "errors at 0.5"),
-    ):
+    for axes, (name, curves) in zip((ranking, scores, cells), _VALIDATION.items(), strict=True):
+        _draw(axes, epochs, best_epoch, curves)
         axes.set_title(f"validation: {name}")
         axes.set_ylim(-0.03, 1.03)
     _draw(rates, epochs, best_epoch, {"learning rate": ("lr", BLUE, "-")})
