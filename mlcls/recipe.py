@@ -5,6 +5,7 @@ the commands, the keys of a TOML recipe and the arguments of `Recipe(...)` all h
 a room owns (losses, samplers, heads, ...) are checked by the workflow against that room's own dict.
 """
 
+import contextlib
 import dataclasses
 import tomllib
 from collections.abc import Mapping
@@ -274,8 +275,10 @@ def build_recipe(name_or_path: str = "default", **settings: Any) -> Recipe:
     """
     values = read_recipe(name_or_path)
     for name, value in settings.items():
-        merged = isinstance(value, Mapping) and isinstance(values.get(name), Mapping)
-        values[name] = {**values[name], **value} if merged else value
+        if isinstance(values.get(name), Mapping):
+            with contextlib.suppress(ValueError):  # Recipe names what is wrong with it
+                value = {**values[name], **key_values(value)}
+        values[name] = value
     return Recipe(**values)
 
 

@@ -148,15 +148,17 @@ def load_bundle(folder: str | Path) -> Bundle:
     try:
         attributes = tuple(manifest["attributes"])
         tuned = tuple(TunedThreshold(**row) for row in thresholds["attributes"])
-        fields: dict[str, Any] = manifest["preprocessing"]
-        preprocessing = Preprocessing(
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-        )
+        preprocessing = _preprocessing(manifest["preprocessing"])
     except (KeyError, TypeError) as error:
         raise BundleError(f"{folder}: {MANIFEST} lacks or misnames a field: {error}") from error
     if tuple(t.name for t in tuned) != attributes:
         raise BundleError(f"{folder / THRESHOLDS}: its attributes are not those of {MANIFEST}")
     return Bundle(folder, manifest, attributes, preprocessing, tuned)
+
+
+def _preprocessing(fields: Mapping[str, Any]) -> Preprocessing:
+    arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    return Preprocessing(**arguments)
 
 
 def read_verified(bundle: Bundle, name: str) -> bytes:

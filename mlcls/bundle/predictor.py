@@ -13,6 +13,7 @@ from mlcls.bundle.files import WEIGHTS, Bundle, load_bundle, read_verified
 from mlcls.errors import BundleError, ImageError
 from mlcls.images.preprocess import prepare
 from mlcls.images.read import read_image, to_rgb
+from mlcls.scoring.cells import is_present
 
 if TYPE_CHECKING:
     from mlcls.models.classifier import Classifier
@@ -103,14 +104,12 @@ class Predictor:
             return int(self._classifier.embed(self._batch(np.zeros((1, size, size, 3), np.uint8))).shape[1])
 
     def _row(self, name: str, scores: NDArray[np.float32]) -> dict[str, Any]:
+        present = is_present(scores[None], self.thresholds)[0]
         attributes = [
-            {
-                "name": attribute,
-                "probability": float(score),
-                "threshold": float(threshold),
-                "present": bool(score >= threshold),
-            }
-            for attribute, score, threshold in zip(self.attributes, scores, self.thresholds, strict=True)
+            {"name": a, "probability": float(score), "threshold": float(threshold), "present": bool(decision)}
+            for a, score, threshold, decision in zip(
+                self.attributes, scores, self.thresholds, present, strict=True
+            )
         ]
         return {
             "image": name,

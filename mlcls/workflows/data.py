@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from mlcls.errors import RecipeError, TableError
 from mlcls.images.dataset import check_images
-from mlcls.labels.demo import DEMOS
 from mlcls.labels.duplicates import find_conflicts, find_duplicates
 from mlcls.labels.split import (
     Split,
@@ -69,6 +68,8 @@ def read_recipe_table(recipe: Recipe, labels: Any = None) -> LabelTable:
     main = recipe.labels if labels is None else labels
     images = recipe.images
     if isinstance(main, str) and main.startswith("demo:"):
+        from mlcls.labels.demo import DEMOS  # scikit-learn's images: loaded for this alone
+
         name = main.removeprefix("demo:")
         if name not in DEMOS:
             raise RecipeError(f"--labels: unknown built-in data '{main}'; {suggest(name, DEMOS)}")

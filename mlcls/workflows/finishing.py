@@ -76,9 +76,8 @@ def finish(
         seconds=round(time.monotonic() - started, 3),
     )
     with staged_bundle(out, _manifest(setup)) as folder:
-        safetensors.torch.save_file(
-            {name: tensor.contiguous() for name, tensor in weights.items()}, folder / WEIGHTS
-        )
+        tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
+        (folder / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
         write_thresholds(folder / THRESHOLDS, tuned)
         (folder / "recipe.toml").write_text(recipe_toml(setup.recipe, _repeat(out)), encoding="utf-8")
         (folder / "metrics.json").write_text(to_json(record), encoding="utf-8")

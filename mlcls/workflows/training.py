@@ -93,26 +93,19 @@ def fit(
     )
     setup = set_up(recipe, data)
     show_model(console, setup.facts)
-    try:
-        learned = learn(setup, console)
-        record = Record(
-            mlcls=mlcls.__version__,
-            seed=recipe.seed,
-            command=command,
-            data=data.facts,
-            model=setup.facts,
-            recipe=recipe_values(setup.recipe),
-            epochs=learned.epochs,
-            best_epoch=learned.best_epoch,
-            stopped_because=learned.stopped_because,
-        )
-        return finish(
-            setup, learned.best_weights, learned.val, learned.iterations, record, out, started, console
-        )
-    finally:
-        for batches in (setup.train, setup.val, setup.test):
-            if batches is not None:
-                batches.close()
+    learned = learn(setup, console)
+    record = Record(
+        mlcls=mlcls.__version__,
+        seed=recipe.seed,
+        command=command,
+        data=data.facts,
+        model=setup.facts,
+        recipe=recipe_values(setup.recipe),
+        epochs=learned.epochs,
+        best_epoch=learned.best_epoch,
+        stopped_because=learned.stopped_because,
+    )
+    return finish(setup, learned.best_weights, learned.val, learned.iterations, record, out, started, console)
 
 
 def _with_data(recipe: Recipe, labels: Any, images: str | Path | None) -> Recipe:
