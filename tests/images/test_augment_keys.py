@@ -110,7 +110,9 @@ def test_transforms_are_drawn_independently_of_each_other(photos: list[NDArray[n
 
 
 def test_rich_works_on_thin_and_tiny_images() -> None:
-    augment = build_augmentation("rich", Preprocessing(SIDE), AugmentSettings(perspective_p=1, erasing_p=1, blur_p=1))
+    augment = build_augmentation(
+        "rich", Preprocessing(SIDE), AugmentSettings(perspective_p=1, erasing_p=1, blur_p=1)
+    )
     for shape in ((1, 30_000), (30_000, 1), (1, 1), (2, 3), (400, 31)):
         for epoch in range(5):
             result = augment(np.full((*shape, 3), 9, np.uint8), epoch, 0)
@@ -121,7 +123,13 @@ def test_settings_are_checked_all_at_once() -> None:
     with pytest.raises(RecipeError) as caught:
         AugmentSettings(hflip_p=1.5, hue=0.7, crop_scale=(0.9, 0.1), blur_sigma=2.0, jitter_p="often")  # type: ignore[arg-type]
     lines = str(caught.value).splitlines()
-    assert [line.split()[1] for line in lines] == ["hflip_p:", "crop_scale:", "jitter_p:", "hue:", "blur_sigma:"]
+    assert [line.split()[1] for line in lines] == [
+        "hflip_p:",
+        "crop_scale:",
+        "jitter_p:",
+        "hue:",
+        "blur_sigma:",
+    ]
     assert all(line.startswith("--augment-args ") for line in lines)
     with pytest.raises(RecipeError, match="erasing_scale"):
         AugmentSettings(erasing_scale=(0.6, 0.7))
@@ -134,8 +142,12 @@ def test_every_allowed_extreme_runs(photos: list[NDArray[np.uint8]]) -> None:
     certain = {field.name: 1.0 for field in fields(AugmentSettings) if field.name.endswith("_p")}
     for extreme in (
         AugmentSettings(**certain, brightness=10.0, contrast=10.0, saturation=10.0, hue=0.5),
-        AugmentSettings(**certain, crop_scale=(1e-6, 1e-6), blur_sigma=(20.0, 20.0), perspective_scale=(0.5, 1.0)),
-        AugmentSettings(**certain, erasing_scale=(1.0, 1.0), erasing_ratio=(1.0, 1.0), crop_ratio=(0.001, 1000.0)),
+        AugmentSettings(
+            **certain, crop_scale=(1e-6, 1e-6), blur_sigma=(20.0, 20.0), perspective_scale=(0.5, 1.0)
+        ),
+        AugmentSettings(
+            **certain, erasing_scale=(1.0, 1.0), erasing_ratio=(1.0, 1.0), crop_ratio=(0.001, 1000.0)
+        ),
     ):
         augmented(build_augmentation("rich", Preprocessing(SIDE), extreme), photos)
 

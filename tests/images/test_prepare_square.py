@@ -31,7 +31,9 @@ def test_any_image_becomes_the_square(
     height: int, width: int, side: int, fit: str, interpolation: str, crop_pct: float
 ) -> None:
     image = np.full((height, width, 3), (9, 120, 250), np.uint8)
-    square = prepare(image, Preprocessing(side, fit, interpolation, crop_pct, mean=(9 / 255, 120 / 255, 250 / 255)))
+    square = prepare(
+        image, Preprocessing(side, fit, interpolation, crop_pct, mean=(9 / 255, 120 / 255, 250 / 255))
+    )
     assert square.shape == (side, side, 3)
     assert square.dtype == np.uint8
     assert square.flags.c_contiguous
@@ -52,13 +54,19 @@ def test_geometry_is_timms(fit: str, mode: str, shape: tuple[int, int], side: in
 
     crop_pct = 0.875 if fit == "crop" else 1.0
     oracle = create_transform(
-        input_size=(3, side, side), interpolation="bicubic", crop_pct=crop_pct, crop_mode=mode, normalize=False
+        input_size=(3, side, side),
+        interpolation="bicubic",
+        crop_pct=crop_pct,
+        crop_mode=mode,
+        normalize=False,
     )
     image = waves(*shape)
     expected = oracle(Image.fromarray(image)).numpy().transpose(1, 2, 0).astype(int)
     preprocessing = Preprocessing(side, fit, "bicubic", crop_pct)
     difference = np.abs(prepare(image, preprocessing) - expected)
-    if fit == "pad":  # where the picture meets the padding, half a pixel is seen; timm rounds its place otherwise
+    if (
+        fit == "pad"
+    ):  # where the picture meets the padding, half a pixel is seen; timm rounds its place otherwise
         assert np.median(difference) <= 1
         assert (difference > 12).mean() < 0.02
     else:
@@ -111,7 +119,7 @@ def test_faults_name_the_flag() -> None:
         Preprocessing(224, "squish")
     with pytest.raises(RecipeError, match="interpolation: unknown name 'bicubik'"):
         Preprocessing(224, interpolation="bicubik")
-    with pytest.raises(RecipeError, match="--image-size: expected .* got 0"):
+    with pytest.raises(RecipeError, match=r"--image-size: expected .* got 0"):
         Preprocessing(0)
     with pytest.raises(RecipeError, match="crop_pct"):
         Preprocessing(224, crop_pct=1.5)

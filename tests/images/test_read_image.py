@@ -28,6 +28,20 @@ def encode(image: Image.Image, format: str, **options: object) -> bytes:
     return stream.getvalue()
 
 
+def refused(data: bytes) -> bool:
+    """Whether a file is an ImageError that begins with its name; pixels of the right kind otherwise."""
+    try:
+        pixels = decode_image(data, "the name")
+    except ImageError as error:
+        message = str(error)
+    else:
+        assert pixels.ndim == 3
+        assert pixels.dtype == np.uint8
+        return False
+    assert message.startswith("the name: ")
+    return True
+
+
 def decode_chunks(data: bytes) -> list[tuple[int, int]]:
     """(start, end) of each chunk of a PNG."""
     chunks, position = [], 8
@@ -67,7 +81,9 @@ def test_exif_orientation_is_applied(
     assert np.abs(pixels - shown).max() <= 1
 
 
-def test_orientation_is_applied_to_alpha_and_to_gray(picture: NDArray[np.uint8], shown_by_pillow: Show) -> None:
+def test_orientation_is_applied_to_alpha_and_to_gray(
+    picture: NDArray[np.uint8], shown_by_pillow: Show
+) -> None:
     exif = Image.Exif()
     exif[274] = 6
     opacity = np.full(picture.shape[:2], 255, np.uint8)
@@ -78,7 +94,11 @@ def test_orientation_is_applied_to_alpha_and_to_gray(picture: NDArray[np.uint8],
 
 
 def test_damaged_exif_does_not_cost_the_picture(picture: NDArray[np.uint8]) -> None:
-    for exif in (b"Exif\0\0", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01\x03\0"):
+    for exif in (
+        b"Exif\0\0",
+        b"Exif\0\0MM\0*\xff\xff\xff\xff",
+        b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01\x03\0",
+    ):
         assert decode_image(encode(Image.fromarray(picture), "JPEG", exif=exif), "x").shape == picture.shape
 
 
@@ -97,7 +117,9 @@ def test_the_fourth_channel_of_a_tiff_is_what_its_tag_says(extra_sample: int, ex
     data = bytearray(encode(Image.fromarray(pixels), "TIFF"))
     struct.pack_into("<H", data, data.index(struct.pack("<HHI", 338, 3, 1)) + 8, extra_sample)
     # nothing said: colour alone; premultiplied: 100 + (255 - 200); plain alpha: 100 * 200 / 255 + 55, down to 133
-    assert np.abs(decode_image(bytes(data), "x").astype(int) - expected).max() <= (2 if extra_sample == 2 else 0)
+    assert np.abs(decode_image(bytes(data), "x").astype(int) - expected).max() <= (
+        2 if extra_sample == 2 else 0
+    )
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
@@ -132,7 +154,9 @@ def test_float_tiff_in_0_to_1_is_read_and_another_range_is_an_error() -> None:
         decode_image(encode(Image.fromarray(ramp.astype(np.int32)), "TIFF"), "depth.tif")
 
 
-def test_the_suffix_is_not_believed(tmp_path: Path, zoo: dict[str, bytes], picture: NDArray[np.uint8]) -> None:
+def test_the_suffix_is_not_believed(
+    tmp_path: Path, zoo: dict[str, bytes], picture: NDArray[np.uint8]
+) -> None:
     path = tmp_path / "really a png.jpg"
     path.write_bytes(zoo["png"])
     assert (read_image(path) == picture).all()
@@ -159,18 +183,13 @@ def test_a_long_thin_image(tmp_path: Path) -> None:
 
 def test_every_cut_of_every_kind_of_file_is_an_error(zoo: dict[str, bytes]) -> None:
     numbers = random.Random(0)
-    read_all_the_same = []
+    read_all_the_same: list[tuple[str, int, int]] = []
     for name, data in zoo.items():
         if name == "tiff pages":  # its first page may be whole
             continue
         cuts = [numbers.randrange(len(data)) for _ in range(40)]
-        for cut in sorted({*range(12), *range(len(data) - 8, len(data)), *cuts}):
-            try:
-                decode_image(data[:cut], "cut.jpg")
-            except ImageError as error:
-                assert str(error).startswith("cut.jpg: "), error
-            else:
-                read_all_the_same.append((name, cut, len(data)))
+        cuts += [*range(12), *range(len(data) - 8, len(data))]
+        read_all_the_same += [(name, cut, len(data)) for cut in cuts if not refused(data[:cut])]
     assert read_all_the_same == []
 
 
@@ -190,7 +209,9 @@ def test_bytes_after_the_end_do_no_harm(zoo: dict[str, bytes]) -> None:
         assert (decode_image(zoo[name] + b"appended", name) == decode_image(zoo[name], name)).all()
 
 
-def test_a_damaged_png_is_told_by_its_checksum(zoo: dict[str, bytes], capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_png_is_told_by_its_checksum(
+    zoo: dict[str, bytes], capfd: pytest.CaptureFixture[str]
+) -> None:
     for start, end in decode_chunks(zoo["png"]):
         damaged = bytearray(zoo["png"])
         damaged[end - 5 if end - start > 12 else end - 1] ^= 0x10
@@ -207,7 +228,9 @@ def test_a_header_that_claims_60000_by_60000_is_refused_before_decoding(
         raise AssertionError("the decoder was asked")
 
     monkeypatch.setattr(cv2, "imdecode", decoded)
-    with pytest.raises(ImageError, match=r"^bomb: its header claims 60,000 x 60,000 pixels; at most 200,000,000"):
+    with pytest.raises(
+        ImageError, match=r"^bomb: its header claims 60,000 x 60,000 pixels; at most 200,000,000"
+    ):
         decode_image(huge_claims[format], "bomb")
 
 
@@ -234,8 +257,8 @@ def test_what_is_not_an_image_is_an_error_with_its_path(tmp_path: Path, content:
 def test_what_cannot_be_opened_is_an_error_with_its_path(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"absent\.jpg: no such image; check the name and --images"):
         read_image(tmp_path / "absent.jpg")
-    with pytest.raises(ImageError, match="folder.jpg: "):
-        (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "folder.jpg").mkdir()
+    with pytest.raises(ImageError, match=r"folder\.jpg: .*not a file"):
         read_image(tmp_path / "folder.jpg")
     with pytest.raises(ImageError, match="cannot be opened"):
         read_image("nul\0.jpg")
@@ -254,18 +277,14 @@ def test_any_damage_gives_pixels_or_an_image_error(zoo: dict[str, bytes], data: 
     content = bytearray(zoo[data.draw(st.sampled_from(sorted(zoo)))])
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    try:
-        pixels = decode_image(bytes(content), "damaged")
-    except ImageError as error:
-        assert str(error).startswith("damaged: ")
-    else:
-        assert pixels.ndim == 3
-        assert pixels.dtype == np.uint8
+    refused(bytes(content))
 
 
 @settings(deadline=None, max_examples=100)
 @given(
-    start=st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"RIFF0000WEBP", b"MM\0*"]),
+    start=st.sampled_from(
+        [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"RIFF0000WEBP", b"MM\0*"]
+    ),
     rest=st.binary(max_size=200),
 )
 def test_any_bytes_give_a_header_or_an_image_error(start: bytes, rest: bytes) -> None:
@@ -313,5 +332,5 @@ def test_alpha_over_white_is_the_exact_blend_rounded(colour: int, alpha: int) ->
     ],
 )
 def test_other_arrays_are_refused_by_name(array: NDArray[np.generic]) -> None:
-    with pytest.raises(ImageError, match="^array 3: "):
+    with pytest.raises(ImageError, match=r"^array 3: "):
         to_rgb(array, "array 3")

@@ -1,0 +1,189 @@
+"""Batches: the same bytes with any workers and after a restart, errors by name, all files checked beforehand."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from mlcls.errors import ImageError, RecipeError
+from mlcls.images import dataset as module
+from mlcls.images.augment import build_augmentation
+from mlcls.images.dataset import (
+    Batch,
+    Evaluation,
+    ImageDataset,
+    auto_workers,
+    check_images,
+    evaluation_batches,
+    training_batches,
+)
+from mlcls.images.preprocess import Preprocessing, prepare
+from mlcls.images.read import read_image
+
+N, SIDE = 13, 24
+PREPROCESSING = Preprocessing(SIDE)
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("photos")
+    generator = np.random.default_rng(0)
+    paths = [folder / f"{index}.png" for index in range(N)]
+    for path in paths:
+        Image.fromarray(generator.integers(0, 256, (30, 40, 3), dtype=np.uint8)).save(path)
+    return paths
+
+
+@pytest.fixture(scope="module")
+def labels() -> NDArray[np.float32]:
+    return np.random.default_rng(1).choice([0.0, 1.0, np.nan], size=(N, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def augmented(paths: list[Path], labels: NDArray[np.float32]) -> ImageDataset:
+    return ImageDataset(paths, labels, build_augmentation("rich", PREPROCESSING, seed=7))
+
+
+def as_bytes(batches: Iterator[Batch]) -> list[tuple[bytes, bytes, bytes]]:
+    return [tuple(part.contiguous().numpy().tobytes() for part in batch) for batch in batches]
+
+
+@pytest.mark.parametrize("sampler", ["shuffle", "balanced"])
+def test_workers_and_restarts_give_the_same_bytes(augmented: ImageDataset, sampler: str) -> None:
+    def batches(workers: int) -> module.Batches:
+        return training_batches(augmented, batch_size=4, seed=7, sampler=sampler, workers=workers)
+
+    alone, crowd = batches(0), batches(2)
+    epochs = [as_bytes(alone.epoch(epoch)) for epoch in range(3)]
+    assert [as_bytes(crowd.epoch(epoch)) for epoch in range(3)] == epochs
+    assert epochs[0] != epochs[1]
+    assert as_bytes(batches(0).epoch(2, start=1)) == epochs[2][1:]  # a new process would build it anew too
+
+    interrupted = crowd.epoch(1)
+    next(interrupted)
+    assert as_bytes(crowd.epoch(1, start=1)) == epochs[1][1:]  # what the workers had prepared is not mixed in
+
+
+def test_workers_started_by_spawn_give_the_same_bytes(augmented: ImageDataset) -> None:
+    alone = training_batches(augmented, batch_size=4, seed=7)
+    spawned = training_batches(augmented, batch_size=4, seed=7, workers=1, start_method="spawn")
+    for epoch in range(2):
+        assert as_bytes(spawned.epoch(epoch)) == as_bytes(alone.epoch(epoch))
+
+
+def test_a_batch_holds_what_its_type_says(augmented: ImageDataset, labels: NDArray[np.float32]) -> None:
+    batches = training_batches(augmented, batch_size=4, seed=0)
+    assert len(batches) == batches.count(5) == 3
+    seen = []
+    for batch, size in zip(batches.epoch(0), (4, 4, 5), strict=True):
+        assert batch.pixels.shape == (size, 3, SIDE, SIDE)
+        assert batch.pixels.dtype == torch.uint8
+        assert batch.pixels.is_contiguous(memory_format=torch.channels_last)
+        assert batch.labels.dtype == torch.float32
+        assert batch.indices.dtype == torch.int64
+        np.testing.assert_array_equal(
+            batch.labels.numpy(), labels[batch.indices.numpy()]
+        )  # NaN in its place too
+        seen += batch.indices.tolist()
+    assert sorted(seen) == list(range(N))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_evaluation_takes_every_image_once_in_order(
+    paths: list[Path], labels: NDArray[np.float32], workers: int
+) -> None:
+    dataset = ImageDataset([str(path) for path in paths], labels, Evaluation(PREPROCESSING))
+    batches = evaluation_batches(dataset, batch_size=5, workers=workers)
+    for _ in range(2):
+        got = list(batches)
+        assert torch.cat([batch.indices for batch in got]).tolist() == list(range(N))
+        pixels = torch.cat([batch.pixels for batch in got]).permute(0, 2, 3, 1).numpy()
+        for path, square in zip(paths, pixels, strict=True):
+            assert (square == prepare(read_image(path), PREPROCESSING)).all()
+
+
+def test_loading_leaves_the_global_generators_alone(augmented: ImageDataset) -> None:
+    """Dropout draws from them: with another number of workers it would draw otherwise."""
+    torch.manual_seed(3)
+    np.random.seed(3)
+    before = torch.get_rng_state(), np.random.get_state()[1].tobytes()  # type: ignore[union-attr]
+    for workers in (0, 1):
+        list(training_batches(augmented, batch_size=4, seed=1, workers=workers).epoch(0))
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.random.get_state()[1].tobytes() == before[1]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_vanished_is_named_in_one_line(tmp_path: Path, paths: list[Path], workers: int) -> None:
+    absent = tmp_path / "gone.jpg"
+    dataset = ImageDataset([*paths[:3], absent], np.zeros((4, 1), np.float32), Evaluation(PREPROCESSING))
+    batches = evaluation_batches(dataset, batch_size=2, workers=workers)
+    got = []
+    with pytest.raises(ImageError) as caught:
+        got.extend(batches.epoch(0))
+    assert str(caught.value) == f"{absent}: no such image; check the name and --images"
+    assert len(got) == 1
+    with pytest.raises(ImageError):
+        dataset[(0, 3)]
+
+
+def test_paths_and_labels_of_different_length_are_refused(paths: list[Path]) -> None:
+    with pytest.raises(ValueError, match="13 paths, but labels of 2 images"):
+        ImageDataset(paths, np.zeros((2, 1), np.float32), Evaluation(PREPROCESSING))
+
+
+def test_an_unknown_sampler_suggests_the_nearest(augmented: ImageDataset) -> None:
+    with pytest.raises(RecipeError, match="--sampler: unknown name 'balance'; did you mean 'balanced'"):
+        training_batches(augmented, batch_size=2, seed=0, sampler="balance")
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(1, 0), (2, 1), (4, 3), (64, 8)])
+def test_auto_workers_leave_a_core_to_training(
+    monkeypatch: pytest.MonkeyPatch, cores: int, workers: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    assert auto_workers() == workers
+
+
+# -- check_images ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [1, 3, None])
+def test_unreadable_images_are_found_by_index_and_name(
+    tmp_path: Path, paths: list[Path], zoo: dict[str, bytes], workers: int | None
+) -> None:
+    broken = {"cut.jpg": zoo["jpeg"][:-40], "empty.png": b"", "text.jpg": b"hello" * 9}
+    for name, content in broken.items():
+        (tmp_path / name).write_bytes(content)
+    checked = [*paths[:5], tmp_path / "cut.jpg", *paths[5:], tmp_path / "empty.png", tmp_path / "text.jpg"]
+    counts: list[int] = []
+    found = check_images(checked, workers, counts.append)
+    assert [index for index, _ in found] == [5, N + 1, N + 2]
+    assert all(message.startswith(f"{checked[index]}: ") for index, message in found)
+    assert counts == list(range(1, len(checked) + 1))
+    assert check_images(paths) == []
+    assert check_images([]) == []
+
+
+def test_checking_streams_through_its_paths(paths: list[Path]) -> None:
+    done, furthest = 0, 0
+
+    class Counted(list[Path]):
+        def __iter__(self) -> Iterator[Path]:
+            nonlocal furthest
+            for taken, path in enumerate(super().__iter__(), start=1):
+                furthest = max(furthest, taken - done)
+                yield path
+
+    def count(number: int) -> None:
+        nonlocal done
+        done = number
+
+    check_images(Counted(paths * 20), 2, count)
+    assert done == 20 * N
+    assert furthest <= 9
