@@ -102,14 +102,13 @@ def create_backbone(
 
 
 def feature_size(backbone: nn.Module, image_size: int, what: str) -> int:
-    """The number D of features that the backbone really gives for an image, found by one forward pass.
+    """The number D of features that a new backbone really gives for an image, found by one forward pass.
 
     timm's `num_features` differs from it where a model has layers between its last stage and the classifier.
 
     Raises:
         RecipeError: the backbone cannot process an image of that size, or gives something else than [B, D].
     """
-    training = {module: module.training for module in backbone.modules()}
     backbone.eval()
     try:
         with torch.no_grad():
@@ -120,8 +119,7 @@ def feature_size(backbone: nn.Module, image_size: int, what: str) -> int:
             "use the backbone's own size (leave the flag out), or other --backbone-args"
         ) from error
     finally:
-        for module, flag in training.items():
-            module.training = flag
+        backbone.train()
     if not isinstance(features, torch.Tensor) or features.ndim != 2:
         raise RecipeError(
             f"--backbone {what}: it gives no pooled features [B, D], which the head needs; "

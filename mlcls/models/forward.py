@@ -128,8 +128,7 @@ def _has_bf16(device: torch.device) -> bool:
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
     modes = {module: module.training for module in model.modules()}
-    model.train()  # some backbones (LeViT) throw away what they computed from older weights only on train()
-    model.eval()
+    model.eval()  # in any case: some backbones (LeViT) keep what they computed from older weights until this call
     try:
         yield
     finally:

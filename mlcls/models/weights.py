@@ -21,14 +21,17 @@ _PREFIXES = ("_orig_mod.", "module.")  # torch.compile's and DistributedDataPara
 _TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar")
 
 # What torch.load and the restricted unpickler raise on bytes that are no checkpoint.
-_DAMAGED = (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, struct.error)
+_DAMAGED = (
+    *(OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError),
+    *(AssertionError, ArithmeticError, MemoryError, struct.error),
+)
 # What timm's conversion functions raise on weights of another model.
 _NOT_CONVERTIBLE = (RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError)
 
 
 @dataclass(frozen=True, slots=True)
 class WeightsReport:
-    """What a backbone was given: from where ("none", timm's address, a file), how many tensors, which not."""
+    """What a backbone was given: from where ("none", "pretrained" or a file), how many tensors, which not."""
 
     source: str
     loaded: int
@@ -80,7 +83,12 @@ def fit_tensors(backbone: nn.Module, tensors: dict[str, Tensor], source: str) ->
             f"--weights {source}: they do not fit the backbone: {'; '.join(problems)}. "
             "Give the --backbone and --backbone-args that they were made for, or other weights"
         )
-    backbone.load_state_dict(fitting, strict=False)  # what may be missing was judged above
+    try:
+        backbone.load_state_dict(fitting, strict=False)  # what may be missing was judged above
+    except RuntimeError as error:
+        raise WeightsError(
+            f"--weights {source}: tensors that cannot be copied into weights: {error}"
+        ) from error
     return WeightsReport(source, len(fitting), tuple(sorted([*left_out, *more])))
 
 

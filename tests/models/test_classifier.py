@@ -6,6 +6,7 @@ import torch
 from timm.data import create_transform
 
 from mlcls.errors import RecipeError
+from mlcls.models.backbones import RESERVED_ARGS, create_backbone
 from mlcls.models.classifier import build_classifier, data_config
 
 # One tiny variant a family; mobilenetv3 has layers between its last stage and its classifier.
@@ -124,6 +125,14 @@ def test_what_cannot_be_built_is_refused_by_its_flag(arguments: dict[str, object
     asked = {"backbone": "cnn4", "head": "linear", "attributes": 2} | arguments
     with pytest.raises(RecipeError, match=message):
         build_classifier(**asked)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", RESERVED_ARGS)
+def test_arguments_that_lead_timm_elsewhere_are_refused_wherever_they_come_from(name: str) -> None:
+    with pytest.raises(RecipeError, match=f"--backbone-args: '{name}' cannot be set here; "):
+        create_backbone("cnn4", {name: "x"}, 32, "none")
+    with pytest.raises(RecipeError, match=f"--backbone-args: '{name}' cannot be set here; "):
+        data_config("cnn4", {name: "x"})
 
 
 @pytest.mark.parametrize("backbone", ["cnn4", "test_resnet", "test_efficientnet"])
