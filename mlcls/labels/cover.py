@@ -10,6 +10,7 @@ DONORS, PARTNERS = (
     64,
 )  # how many exchanges are weighed for one absent label: bounded, so that no table is slow
 TRIES = 2000  # how many absent labels are tried in all, counting repetitions
+SLICE = 1 << 16
 
 
 @dataclass(slots=True)
@@ -38,12 +39,21 @@ class Cover:
         self.weights[:attributes] = 1 + attributes
         self.weights[-1] = 1 + self.weights.sum()
         self.weights *= self.needed
-        held = [np.count_nonzero(self.marks[self.subset == subset], axis=0) for subset in range(self.subsets)]
+        held = [count_groups(self.marks, self.subset == subset) for subset in range(self.subsets)]
         self.held = np.array(held, dtype=np.int64)
 
     def lacking(self) -> NDArray[np.bool_]:
         """[S, L] the needed labels that are absent."""
         return np.asarray(self.needed & (self.held == 0))
+
+
+def count_groups(marks: NDArray[np.unsignedinteger], chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """[L] how many of the chosen groups have each label; in slices, so that no copy of all marks is made."""
+    total = np.zeros(marks.shape[1], dtype=np.int64)
+    for start in range(0, len(marks), SLICE):
+        part = slice(start, start + SLICE)
+        total += np.count_nonzero(marks[part][chosen[part]], axis=0)
+    return total
 
 
 def cover_subsets(cover: Cover, rng: np.random.Generator) -> NDArray[np.bool_]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mlcls.labels.cover import Cover, cover_subsets
+from mlcls.labels.cover import Cover, count_groups, cover_subsets
 
 SUBSETS = ("train", "val", "test")
 CHUNK = 16  # rows that are seated together: small enough that one chunk's excess is made good by the next
@@ -50,7 +50,7 @@ def stratify(
     marks = _marks_of_groups(labels, groups)
     used = np.flatnonzero(np.asarray(fractions) > 0)
     shares = np.asarray(fractions, dtype=np.float64)[used]
-    groups_with = np.asarray(np.count_nonzero(marks, axis=0), dtype=np.int64)
+    groups_with = count_groups(marks, np.ones(len(marks), dtype=bool))
     leads = np.ones(marks.shape[1], dtype=bool)  # an unknown is spread, but asks for no subset of its own
     leads[2 * labels.shape[1] : -1] = False
     need = _quotas(marks.sum(axis=0, dtype=np.int64), groups_with, shares)
@@ -161,7 +161,7 @@ def _place_rows(
 ) -> None:
     """Hand out single rows, those of the rarest leading label that is left first, in chunks."""
     rows = np.flatnonzero(plan.marks[:, -1] == 1)
-    left = plan.marks[rows].sum(axis=0, dtype=np.int64)
+    left = np.rint(plan.need.sum(axis=0)).astype(np.int64)  # what is needed is what there still is
     while rows.size:
         label = int(np.where(leads & (left > 0), left, rows.size + 1).argmin())
         has_label = plan.marks[rows, label] > 0
