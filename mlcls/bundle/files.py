@@ -107,6 +107,15 @@ def staged_bundle(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Path]:
             shutil.rmtree(staging, ignore_errors=True)
 
 
+def _files_of(manifest: Path) -> set[str]:
+    """The files that a bundle's manifest says are its own, plain names alone; none where it cannot be read."""
+    try:
+        names = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+        return {name for name in names if name and Path(name).name == name}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file under a temporary name, flush it to the disk, and rename it: whole or not at all."""
     temporary = path.with_name(f".{path.name}.part")
