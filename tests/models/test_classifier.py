@@ -140,3 +140,8 @@ def test_the_model_can_be_traced(backbone: str) -> None:
     model = build_classifier(backbone, "mlp", 2, image_size=32).eval()
     pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     torch.testing.assert_close(torch.fx.symbolic_trace(model)(pixels), model(pixels))
+
+
+def test_a_size_that_a_fixed_backbone_cannot_be_built_for_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"--image-size 8: .*test_vit"):
+        build_classifier("test_vit", "linear", 2, image_size=8)

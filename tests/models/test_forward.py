@@ -129,6 +129,7 @@ def test_precisions() -> None:
     assert resolve_precision("auto", torch.device("mps")) == "fp32"
     assert resolve_precision("fp32", CPU) == "fp32"
     assert resolve_precision("bf16", CPU) == "bf16"
+    assert resolve_precision("fp16", torch.device("mps")) == "fp16"
     with pytest.raises(RecipeError, match=r"--precision fp16: .*CPU"):
         resolve_precision("fp16", CPU)
     with pytest.raises(RecipeError, match="--precision: unknown precision 'half'"):

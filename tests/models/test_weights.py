@@ -193,6 +193,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, suffix: str, how: str) -> None:
         read_weights(damaged(tmp_path / f"w{suffix}", how))
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")  # what torch says of a damaged protocol byte
 @settings(deadline=None, max_examples=150)
 @given(
     st.sampled_from(["zip", "legacy", "safetensors"]),
