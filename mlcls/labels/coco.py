@@ -145,7 +145,7 @@ def _choose(
                     f"{faults.source}: --attributes: no category '{name}'; {suggest(name, names)}"
                 )
         return [names.index(name) for name in request.attributes], ()
-    seen: list[bool] = labels.any(axis=0).tolist()
+    seen = [bool(column.any()) for column in labels.T]
     if not any(seen) and not faults.total:
         raise TableError(f"{faults.source}: no annotation gives an image a category")
     return [i for i, there in enumerate(seen) if there], tuple(

@@ -126,7 +126,7 @@ def _first_rows(cells: Cells, quoting: bool) -> tuple[list[int], list[tuple[str,
         row = tuple(
             cell_text(cells, int(cells.starts[i]), int(cells.ends[i]), quoting) for i in range(start, end)
         )
-        if any(row) or len(row) > 1:
+        if any(row):
             lines.append(line + 1)
             rows.append(row)
         if len(rows) == SAMPLE_ROWS:

@@ -65,14 +65,15 @@ def find_splitter(cells: list[str], request: Request, faults: Faults) -> tuple[S
     """
     separator = request.tags_separator
     if separator is None:
-        plain = [cell for cell in cells if not _is_literal(cell)]
+        said = {cell for cell in cells if not is_unknown(cell)}
+        plain = [cell for cell in said if not _is_literal(cell)]
         found = [mark for mark in SEPARATORS if any(mark in cell for cell in plain)]
         if len(found) > 1:
             raise TableError(
                 f"{faults.source}: column '{request.tags_column}' holds {' and '.join(map(repr, found))}; "
                 f"say which one stands between tags: --tags-separator {found[0]!r}"
             )
-        if not plain:
+        if said and not plain:
             return str.split, "Python lists"
         separator = found[0] if found else " "
     if not separator.strip():

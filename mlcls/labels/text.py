@@ -19,7 +19,7 @@ from mlcls.errors import TableError
 from mlcls.labels.cells import LABEL_WORDS, OTHER, UNKNOWN, kind_of
 from mlcls.labels.detect import DELIMITERS, IMAGE_EXTENSIONS, Form, check_preface, detect_form
 from mlcls.labels.faults import SHOWN, Faults
-from mlcls.labels.lines import NEWLINE, QUOTE, WHITESPACE, Cells, cell_text, find_cells, read_blocks
+from mlcls.labels.lines import QUOTE, WHITESPACE, Cells, cell_text, count_lines, find_cells, read_blocks
 from mlcls.labels.source import Chunk, Request, strip_all
 
 LONGEST: Final = 8  # bytes; every label word fits in a uint64
@@ -29,7 +29,7 @@ _CODES = {
 CODES: Final = np.array(sorted(_CODES), np.uint64)
 CODE_KINDS: Final = np.array([_CODES[int(code)] for code in CODES], np.uint8)
 MASKS: Final = np.array([(1 << 8 * n) - 1 for n in range(LONGEST + 1)], np.uint64)
-BYTE_KINDS: Final = np.array([kind_of(chr(byte)) if byte < 128 else OTHER for byte in range(256)], np.uint8)
+BYTE_KINDS: Final = bytes(kind_of(chr(byte)) if byte < 128 else OTHER for byte in range(256))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class TextTable:
                 _add_stray(line + cells.stray, faults)
                 return
             lines = cells.lines + line
-            blank = (cells.counts == 0) | ((cells.counts == 1) & _is_empty_row(cells))
+            blank = _find_blank(cells)
             row_number = np.cumsum(~blank)
             wanted = ~blank & (row_number > skip)
             skip = max(0, skip - int(row_number[-1]))
@@ -104,13 +104,17 @@ def _take(spans: NDArray[np.intp], columns: Sequence[int]) -> NDArray[np.intp]:
     return spans[:, list(columns)]
 
 
-def _is_empty_row(cells: Cells) -> NDArray[np.bool_]:
-    """Rows [R] whose first cell is empty (meaningless for those without cells)."""
-    if not cells.starts.size:
-        return np.zeros(len(cells.counts), np.bool_)
-    first = np.minimum(np.cumsum(cells.counts) - cells.counts, len(cells.starts) - 1)
-    empty: NDArray[np.bool_] = cells.starts[first] == cells.ends[first]
-    return empty
+def _find_blank(cells: Cells) -> NDArray[np.bool_]:
+    """Rows [R] without a cell that holds something: blank lines, and the rows of delimiters that spreadsheets leave."""
+    last = np.cumsum(cells.counts)
+    first = last - cells.counts
+    blank: NDArray[np.bool_] = cells.counts == 0
+    at = np.minimum(first, len(cells.starts) - 1)
+    if not cells.starts.size or not np.any((cells.starts[at] == cells.ends[at]) & ~blank):
+        return blank  # every row begins with a cell that holds something
+    filled = np.concatenate([[0], np.cumsum(cells.ends > cells.starts)])
+    blank |= filled[last] == filled[first]
+    return blank
 
 
 def _add_stray(line: int, faults: Faults) -> None:
@@ -142,15 +146,15 @@ def _read_text(
         return tuple(np.empty(0, dtype=object) for _ in columns)
     order = sorted(set(columns))
     delimiter = " " if form.dialect.delimiter == WHITESPACE else form.dialect.delimiter
-    data = np.append(cells.data, np.uint8(NEWLINE))
-    change = np.zeros(len(data) + 1, np.int8)
-    for column in order:
-        change[starts[:, column]] += 1
-        change[ends[:, column] + 1] -= (
-            1  # the byte after the cell is kept: its delimiter, or the end of the row
-        )
-        data[ends[:, column]] = NEWLINE if column == order[-1] else ord(delimiter)
-    kept = data[np.cumsum(change[:-1], dtype=np.int8).astype(np.bool_)].tobytes()
+    raw = cells.data.tobytes()
+    parts = [
+        [raw[start:end] for start, end in zip(starts[:, c].tolist(), ends[:, c].tolist(), strict=True)]
+        for c in order
+    ]
+    kept = (
+        b"\n".join(parts[0] if len(parts) == 1 else map(delimiter.encode().join, zip(*parts, strict=True)))
+        + b"\n"
+    )
     frame = pd.read_csv(
         io.BytesIO(kept),
         sep=delimiter,
@@ -165,27 +169,33 @@ def _read_text(
         engine="c",
         low_memory=False,
     )
-    return tuple(strip_all(frame[column].to_numpy()) for column in columns)
+    found = {column: frame[column].to_numpy() for column in order}
+    if b'"' in kept:  # the cells lie without outer spaces, but there may be some inside the quotation marks
+        found = {column: strip_all(cells) for column, cells in found.items()}
+    return tuple(found[column] for column in columns)
 
 
 def _read_kinds(
     data: NDArray[np.uint8], starts: NDArray[np.intp], ends: NDArray[np.intp], quoting: bool
 ) -> NDArray[np.uint8]:
     """The kinds [n, c] of cells at `starts` to `ends` [n, c]."""
-    if quoting and starts.size:
+    shape = starts.shape
+    starts, ends = starts.ravel(), ends.ravel()
+    raw = data.tobytes()
+    if quoting and b'"' in raw:
         starts, ends = _unquote(data, starts, ends)
-    kinds = BYTE_KINDS[data[starts]]
+    kinds = np.frombuffer(raw.translate(BYTE_KINDS), np.uint8)[starts]
     lengths = ends - starts
-    rest = np.nonzero(lengths != 1)
-    if len(rest[0]):
-        lower = np.frombuffer(data.tobytes().lower() + bytes(LONGEST), np.uint8)
-        eight = np.ndarray(len(data), "<u8", lower, strides=(1,))  # the eight bytes from each byte on
+    rest = np.flatnonzero(lengths != 1)
+    if rest.size:
+        lower = np.frombuffer(raw.lower() + bytes(LONGEST), np.uint8)
+        eight = np.ndarray(len(raw), "<u8", lower, strides=(1,))  # the eight bytes from each byte on
         long = lengths[rest]
         codes = eight[starts[rest]] & MASKS[np.minimum(long, LONGEST)]
         nearest = np.minimum(np.searchsorted(CODES, codes), len(CODES) - 1)
         known = (CODES[nearest] == codes) & (long <= LONGEST)
         kinds[rest] = np.where(known, CODE_KINDS[nearest], OTHER)
-    return kinds
+    return kinds.reshape(shape)
 
 
 def _unquote(
@@ -261,5 +271,5 @@ def _bound(path: Path, form: Form) -> int:
     lines = 1
     with path.open("rb") as file:
         while block := file.read(1 << 20):
-            lines += block.count(b"\n") + block.count(b"\r")
+            lines += count_lines(block) + (block.count(b"\r") if b"\r" in block else 0)
     return min(lines, path.stat().st_size // form.width + 1)

@@ -14,6 +14,7 @@ from mlcls.labels.cells import (
     MINUS_ONE,
     OTHER,
     PRESENT,
+    UNKNOWN,
     kind_values,
 )
 from mlcls.labels.faults import SHOWN, Faults
@@ -92,7 +93,11 @@ def _read_cells(
     lines = [np.empty(0, np.int64)]
     rows = 0
     for chunk in source.chunks(roles.text, [column.index for column in columns], faults):
-        np.take(values, chunk.kinds, out=matrix[rows : rows + len(chunk.lines)], mode="clip")
+        here = matrix[rows : rows + len(chunk.lines)]
+        here[:] = chunk.kinds  # right for ABSENT and PRESENT; a look-up of every cell would take longer
+        np.copyto(here, np.float32(np.nan), where=chunk.kinds >= UNKNOWN)
+        if values[MINUS_ONE] == 0:
+            here[chunk.kinds == MINUS_ONE] = 0
         _count(chunk, columns)
         for cells, part in zip(text, chunk.text, strict=True):
             cells.append(part)
@@ -105,7 +110,10 @@ def _count(chunk: Chunk, columns: list[_Column]) -> None:
     """Add a chunk's kinds to its columns, and the first cells of each that are no labels."""
     if not columns:
         return
-    counts = np.stack([np.count_nonzero(chunk.kinds == kind, axis=0) for kind in range(KINDS)])
+    counts = np.zeros((KINDS, len(columns)), np.int64)
+    for kind in range(PRESENT, int(chunk.kinds.max(initial=0)) + 1):
+        counts[kind] = np.count_nonzero(chunk.kinds == kind, axis=0)
+    counts[ABSENT] = len(chunk.lines) - counts.sum(axis=0)
     for index, column in enumerate(columns):
         column.counts += counts[:, index]
         if counts[OTHER, index] and len(column.others) < SHOWN:

@@ -1,0 +1,216 @@
+"""What is wrong with a table is told all at once, by line and column, and never as another exception."""
+
+import os
+import string
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mlcls.errors import RecipeError, TableError
+from mlcls.labels.table import read_table
+
+
+@pytest.fixture
+def write(tmp_path):
+    for name in "abcdefgh":
+        (tmp_path / f"{name}.jpg").touch()
+
+    def write(content, name="labels.csv") -> Path:
+        (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
+        return tmp_path / name
+
+    return write
+
+
+def fails(path, **flags) -> str:
+    with pytest.raises(TableError) as error:
+        read_table(path, **flags)
+    return str(error.value)
+
+
+def test_every_fault_in_one_report(write):
+    path = write(
+        "file,hat,bag\n"
+        "a.jpg,1,0\n"
+        "\n"
+        "b.jpg,1\n"  # 4
+        "c.jpg,maybe,0\n"  # 5
+        "d.jpg,1,0,1\n"  # 6
+        "../e.jpg,0,1\n"  # 7
+        ",0,1\n"  # 8
+        "f.jpg,2,x\n"  # 9
+        "g.jpg,1,1\n"
+        "h.jpg,1,1\n"
+    )
+    told = fails(path).splitlines()
+    assert told[0] == f"{path}: 7 faults"
+    assert told[1:8] == [
+        "  line 4: 2 cells, where the other rows have 3",
+        "  line 5, column 'hat': 'maybe' is not a label",
+        "  line 6: 4 cells, where the other rows have 3",
+        "  line 7: '../e.jpg' leads out of the images folder; write names relative to --images",
+        "  line 8: the image's name is empty",
+        "  line 9, column 'hat': '2' is not a label",
+        "  line 9, column 'bag': 'x' is not a label",
+    ]
+    assert "1 or 0, true or false" in told[-1]
+
+
+def test_twenty_faults_and_how_many_more(write):
+    lines = [f"a.jpg,{'maybe' if i % 2 else 1},1" for i in range(100)] + ["a.jpg,1"] * 30 + ["../x,1,1"] * 25
+    told = fails(write("\n".join(["file,hat,bag", *lines])))
+    assert f"{50 + 30 + 25} faults" in told
+    assert "... and 85 more" in told
+    shown = [line for line in told.splitlines() if line.startswith("  line")]
+    assert len(shown) == 20
+    assert shown[0].startswith("  line 3,")
+    assert shown[-1].startswith("  line 41,")
+
+
+def test_lines_are_counted_far_into_a_large_file(write):
+    rows = [f"{'abcdefgh'[i % 8]}.jpg, 1,0" for i in range(60_000)]
+    rows[45_678] = "a.jpg, 1,0,0"
+    rows[51_234] = "b.jpg, 1,nay"
+    text = "\n".join(["file, hat, bag", *rows])
+    told = fails(write(text))
+    assert "2 faults" in told
+    assert "line 45680: 4 cells" in told
+    assert "line 51236, column 'bag': 'nay'" in told
+    told = fails(write(text.replace("file, hat", '"fi\nle", "ha\nt"', 1).replace("\n", "\r\n")))
+    assert "line 45682: 4 cells" in told
+    assert "line 51238, column 'bag': 'nay'" in told
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "the table is empty"),
+        (b"\xef\xbb\xbf", "the table is empty"),
+        (b"\n \n\t\n", "the table is empty"),
+        (b"file,hat\n", "no rows"),
+        (b"a.jpg\nb.jpg\n", "line 1: one cell a row \\('a.jpg'\\)"),
+        (b"file,hat\na.jpg,1\nb.jpg,\xe9\n", "line 3: byte 0xe9 is not UTF-8; save the table as UTF-8"),
+        (b"file,hat\na.jpg,1\nb\0.jpg,1\n", "line 3: a NUL byte"),
+        ("file,hat\na.jpg,1\n".encode("utf-16"), "UTF-16"),
+        (b"PK\x03\x04" + bytes(100), "a spreadsheet"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), "an image, not a table"),
+        (bytes(range(1, 256)) * 40, "line"),
+        (b'file,hat\na.jpg,1\n"b.jpg,1\nc.jpg,1\n', "line 3: a quotation mark"),
+        (b'file,hat\n"a.jpg",1\nb.jpg,"1" 0\n', "line 3: a quotation mark"),
+        (b"file,hat,hat\na.jpg,1,0\n", "the header has the column 'hat' 2 times"),
+        (b"file,hat\na.jpg,1,0\nb.jpg,1,1\n", "line 1: the header has 2 cells and the rows have 3"),
+        (b"file,age\na.jpg,31\nb.jpg,55\n", "no column holds labels \\(columns: 'file', 'age'\\)"),
+    ],
+)
+def test_files_that_are_no_table(write, content, words):
+    path = write(content)
+    with pytest.raises(TableError, match=words) as error:
+        read_table(path)
+    assert str(path) in str(error.value)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    assert "no such file; give the label table with --labels" in fails(tmp_path / "no.csv")
+    assert "a folder" in fails(tmp_path)
+    assert "cannot be read" in fails("nul\0.csv")
+    assert "--images: no folder" in fails("x.csv", images_dir=tmp_path / "none")
+    for suffix in ("json", "parquet"):
+        assert "no such file" in fails(tmp_path / f"no.{suffix}")
+        (tmp_path / f"folder.{suffix}").mkdir()
+        assert "a folder" in fails(tmp_path / f"folder.{suffix}")
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="permissions do not bind here")
+def test_a_file_that_may_not_be_read(write):
+    path = write("a.jpg,1\n")
+    path.chmod(0)
+    assert "cannot be read" in fails(path)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"minus_one": "maybe"}, "--minus-one: 'maybe' is not a meaning; say absent or unknown"),
+        ({"max_missing": 2}, "max_missing: 2"),
+        ({"attributes": ["x", "x"]}, "--attributes: 'x' stands twice"),
+        ({"names": ""}, "--names: an empty name"),
+        ({"names": []}, "--names: no name"),
+    ],
+)
+def test_flags_that_cannot_be(write, flags, words):
+    with pytest.raises(RecipeError) as error:
+        read_table(write("a.jpg,1\n"), **flags)
+    assert words in str(error.value)
+
+
+FRAGMENTS = st.sampled_from(
+    [
+        *"a.jpg b 1 0 NA , ; | \" .. / -1 name ['x'] é LabelName Confidence [ ' \x1a".encode().split(b" "),
+        b" ",
+        b"\t",
+        b"\n",
+        b"\r",
+        b"\r\n",
+        b"\xff",
+        b"\0",
+        b"\xef\xbb\xbf",
+    ]
+)
+
+
+@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.binary(max_size=200) | st.lists(FRAGMENTS, max_size=60).map(b"".join),
+    st.sampled_from(
+        [{}, {"tags_column": "name"}, {"minus_one": "absent", "group_column": "name"}, {"names": ["x"]}]
+    ),
+    st.sampled_from(["t.csv", "t.json", "t"]),
+)
+def test_any_bytes_give_a_table_or_a_table_error(write, content, flags, name):
+    try:
+        table = read_table(write(content, name), max_missing=1, **flags)
+    except TableError:
+        return
+    assert table.labels.shape == (len(table.images), len(table.attributes))
+    assert len(set(table.images.tolist())) == len(table.images) > 0
+    assert np.isin(table.labels[~np.isnan(table.labels)], [0, 1]).all()
+
+
+NAME = st.text(string.ascii_letters + string.digits + "éß日_-. ,;'|()", min_size=1, max_size=8).filter(
+    lambda name: (
+        name == name.strip() and name.strip(".") and name.lower() not in ("na", "nan", "null", "none")
+    )
+)
+WORDS = {1.0: ["1", "yes", "True", "1.0"], 0.0: ["0", "no", "ABSENT"], None: ["NA", "?", "", "-1"]}
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_table_written_is_read_back(tmp_path, data):
+    draw = data.draw
+    names = [f"{name}.jpg" for name in draw(st.lists(NAME, min_size=1, max_size=6, unique_by=str.lower))]
+    columns = draw(st.lists(NAME, min_size=1, max_size=4, unique_by=str.lower))
+    values = [[draw(st.sampled_from([1.0, 0.0, None])) for _ in columns] for _ in names]
+    delimiter = draw(st.sampled_from([",", ";", "\t", "|"]))
+    end = draw(st.sampled_from(["\n", "\r\n", "\r"]))
+
+    def cell(text: str) -> str:
+        return f'"{text}"' if any(mark in text for mark in ' ,;"|') or draw(st.booleans()) else text
+
+    lines = [["the image", *(f"{name} x" for name in columns)]]
+    for name, row in zip(names, values, strict=True):
+        lines.append([name, *(draw(st.sampled_from(WORDS[value])) for value in row)])
+    folder = tmp_path / str(len(list(tmp_path.iterdir())))
+    folder.mkdir()
+    for name in names:
+        (folder / name).touch()
+    text = end.join(delimiter.join(map(cell, line)) for line in lines) + draw(st.sampled_from([end, ""]))
+    (folder / "t").write_bytes(text.encode())
+    table = read_table(folder / "t", minus_one="unknown")
+    assert table.images.tolist() == names
+    assert table.attributes == tuple(f"{name} x" for name in columns)
+    wanted = np.array([[np.nan if value is None else value for value in row] for row in values], np.float32)
+    np.testing.assert_array_equal(table.labels, wanted)
