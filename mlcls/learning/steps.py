@@ -125,7 +125,8 @@ def take_step(stepper: Stepper, batches: Sequence[Batch], buffers: Sequence[Tens
 def _backward(stepper: Stepper, batch: Batch, known: int) -> Tensor:
     """Add the gradient of (sum of losses) / known; the sum, a detached float32 scalar on the device."""
     pixels, labels, _ = (tensor.to(stepper.device, non_blocking=True) for tensor in batch)
-    autocast = torch.autocast(stepper.device.type, stepper.dtype, enabled=stepper.dtype != torch.float32)
+    half = stepper.dtype != torch.float32
+    autocast = torch.autocast(stepper.device.type, stepper.dtype) if half else nullcontext()
     with autocast, lone_values_allowed(stepper.model) if len(pixels) == 1 else nullcontext():
         logits = stepper.model(pixels)
     loss_sum, _ = masked_loss(stepper.loss, logits.float(), labels)

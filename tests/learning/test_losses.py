@@ -85,6 +85,12 @@ def test_loss_and_gradient_are_finite_for_any_logit(
     assert torch.isfinite(at.grad).all()
 
 
+def test_asl_has_a_gradient_just_at_its_margin() -> None:
+    logits = torch.zeros(1, 1, requires_grad=True)  # p is 0.5: the shifted probability is 0
+    asl(logits, torch.zeros(1, 1), gamma_neg=0.5, clip=0.5).backward()
+    assert logits.grad.tolist() == [[0.0]]
+
+
 @every_loss
 def test_unknown_labels_have_no_loss_and_no_gradient(name: str) -> None:
     labels = TARGETS.clone()

@@ -66,6 +66,19 @@ def test_a_step_that_is_not_finite_never_happened(
         assert torch.equal(found, expected), name
 
 
+def test_an_infinite_loss_is_skipped_though_its_gradient_is_finite(tiny: Any, train: Any) -> None:
+    calls: list[int] = []
+
+    def infinite_once(logits: Tensor, targets: Tensor) -> Tensor:
+        calls.append(1)
+        offset = torch.inf if len(calls) == 2 else 0.0
+        return F.binary_cross_entropy_with_logits(logits, targets, reduction="none") + offset
+
+    (epoch,) = train(tiny(), epochs=1, loss=infinite_once)
+    assert epoch.skipped_steps == 1
+    assert [loss is None for loss in epoch.iteration_losses] == [False, True, False]
+
+
 @pytest.mark.parametrize("where", ["loss", "gradient"])
 def test_ten_in_a_row_fail_and_name_their_images(tiny: Any, train: Any, images: Images, where: str) -> None:
     data = with_white(images, *range(8, 20))
