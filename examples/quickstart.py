@@ -3,10 +3,10 @@
 from rich.console import Console
 
 from mlcls import Predictor, build_recipe, fit, read_table
-from mlcls.labels.demo import write_demo
+from mlcls.labels.demo import write_digits
 
 if __name__ == "__main__":  # workers may start as processes of their own
-    table = read_table(write_demo())
+    table = read_table(write_digits())
     print(f"{len(table.images)} images, attributes: {', '.join(table.attributes)}")
     record = fit(build_recipe("demo", epochs=2), out="outputs/quickstart", overwrite=True, console=Console())
     print("macro average precision on test:", record.evaluation["test"]["macro"]["average_precision"])

@@ -97,9 +97,11 @@ def staged_bundle(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Path]:
             sealed = _sealed({"format": FORMAT, **manifest, "files": digests})
             for path in written:
                 _flush(path)
-            (folder / MANIFEST).unlink(
-                missing_ok=True
-            )  # from here on there is no bundle, until the last rename
+            earlier = _files_of(folder / MANIFEST)
+            # from here on there is no bundle, until the last rename
+            (folder / MANIFEST).unlink(missing_ok=True)
+            for name in earlier - {path.name for path in written}:
+                (folder / name).unlink(missing_ok=True)
             for path in written:
                 path.replace(folder / path.name)
             write_whole(folder / MANIFEST, sealed)

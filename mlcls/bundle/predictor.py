@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlcls.bundle.files import WEIGHTS, Bundle, load_bundle, read_verified
+from mlcls.bundle.files import MANIFEST, WEIGHTS, Bundle, load_bundle, read_verified
 from mlcls.errors import BundleError, ImageError
 from mlcls.images.preprocess import prepare
 from mlcls.images.read import read_image, to_rgb
@@ -87,9 +87,11 @@ class Predictor:
         """Probabilities [N, A] of prepared images, uint8 [N, S, S, 3]."""
         import torch
 
+        from mlcls.models.forward import to_scores
+
         with torch.inference_mode():
             logits = self._classifier(self._batch(pixels))
-        return np.asarray(torch.sigmoid(logits.float()).cpu().numpy(), np.float32)
+        return to_scores(logits.float().cpu().numpy())
 
     def _batch(self, pixels: Pixels) -> Any:
         import torch
@@ -173,8 +175,11 @@ def load_classifier(bundle: Bundle) -> "Classifier":
     import safetensors.torch
 
     from mlcls.models.classifier import build_classifier
+    from mlcls.models.heads import HEADS
 
     manifest, preprocessing = bundle.manifest, bundle.preprocessing
+    if manifest["head"] not in HEADS:  # a bundle may come from a stranger: it names no code to import
+        raise BundleError(f"{bundle.folder / MANIFEST}: unknown head '{manifest['head']}'")
     classifier = build_classifier(
         manifest["backbone"],
         manifest["head"],

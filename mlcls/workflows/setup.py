@@ -39,7 +39,6 @@ from mlcls.scoring.thresholds import parse_objective
 from mlcls.workflows.data import LabelledImages
 
 CHOICES: Mapping[str, Mapping[str, Any]] = {
-    "head": HEADS,
     "fit": FITS,
     "augment": AUGMENTATIONS,
     "optimizer": OPTIMIZERS,
