@@ -185,7 +185,11 @@ class Recipe:
     )
     accumulate: int = _setting(1, "batches a step", group=TRAINING, kind=integer, least=1)
     patience: int = _setting(
-        5, "epochs without a better monitored figure before it stops", group=TRAINING, kind=integer, least=1
+        5,
+        "epochs without a better monitored figure before it stops (0: never)",
+        group=TRAINING,
+        kind=integer,
+        least=0,
     )
     monitor: str = _setting("val_loss", "val_loss, val_map or val_f1", group=TRAINING)
     objective: str = _setting(

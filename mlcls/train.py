@@ -37,7 +37,7 @@ def _train(argv: Sequence[str] | None) -> int:
         )
     recipe = build_recipe(arguments.recipe, **recipe_flags(arguments))
 
-    from mlcls.workflows.training import fit
+    from mlcls.workflows.training import FAILED, fit
 
     given = sys.argv[1:] if argv is None else argv
     record = fit(
@@ -47,7 +47,7 @@ def _train(argv: Sequence[str] | None) -> int:
         console=console_on(sys.stderr),
         command=shlex.join(["mlcls", "train", *given]),
     )
-    return GAVE_OUT if record.stopped_because and record.stopped_because.startswith("not finite") else 0
+    return GAVE_OUT if (record.stopped_because or "").startswith(FAILED) else 0
 
 
 if __name__ == "__main__":

@@ -1,9 +1,14 @@
 """The toy data and a bundle trained on it once, for the tests of workflows and commands."""
 
+import os
 from pathlib import Path
 
 import pytest
 from toy_data import TINY, write_toy
+
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # before torch: tiny networks lose more to threads than they gain
 
 
 @pytest.fixture(scope="session")

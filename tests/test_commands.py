@@ -79,19 +79,17 @@ def test_metrics_json_has_the_fields_of_the_contract(toy_bundle: Path) -> None:
     assert list(metrics) == top.split()
     data = metrics["data"]
     assert data["rows"] == data["images"] == 60
-    assert set(data) >= set(
-        [
-            "rows",
-            "images",
-            "missing",
-            "unreadable",
-            "metadata",
-            "duplicates",
-            "conflicts",
-            "attributes",
-            "split",
-        ]
-    )
+    assert set(data) >= {
+        "rows",
+        "images",
+        "missing",
+        "unreadable",
+        "metadata",
+        "duplicates",
+        "conflicts",
+        "attributes",
+        "split",
+    }
     assert sum(data["split"].values()) == 60
     for attribute in data["attributes"]:
         assert attribute["positive"] + attribute["negative"] + attribute["unknown"] == 60

@@ -44,6 +44,10 @@ class LabelledImages:
         """The files of these rows."""
         return [self.table.images_dir / name for name in self.table.images[rows]]
 
+    def names(self, rows: NDArray[np.intp]) -> tuple[str, ...]:
+        """The names of these rows' images."""
+        return tuple(self.table.images[rows])
+
 
 def gather(recipe: Recipe, console: "Console", labels: Any = None) -> LabelledImages:
     """Read, check and split what the recipe names.

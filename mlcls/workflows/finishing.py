@@ -98,7 +98,7 @@ def _predict_test(setup: Setup) -> Predictions | None:
         setup.classifier, setup.test, setup.device, setup.recipe.precision
     )
     order = np.argsort(indices)
-    names = setup.data.table.images[setup.data.split.test]
+    names = setup.data.names(setup.data.split.test)
     return Predictions(names, setup.data.table.attributes, to_scores(logits)[order], labels[order])
 
 

@@ -73,6 +73,8 @@ def check_names(recipe: Recipe) -> None:
         RecipeError: naming all that are unknown, each with the nearest known one.
     """
     faults = []
+    if recipe.head not in HEADS:  # a bundle names no code of its own to import, so its head is one of ours
+        faults.append(f"--head: unknown name '{recipe.head}'; {suggest(recipe.head, HEADS)}")
     checks = [
         partial(look_up, registry, getattr(recipe, name), flag_of(name)) for name, registry in CHOICES.items()
     ]

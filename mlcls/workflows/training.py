@@ -35,6 +35,8 @@ from mlcls.workflows.setup import Setup, check_names, set_up
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+FAILED = "failed: "  # how `stopped_because` begins when the numbers or the machine gave out
+
 
 @dataclass(frozen=True)
 class Learned:
@@ -46,7 +48,6 @@ class Learned:
     best_weights: dict[str, Tensor]
     val: Predictions
     stopped_because: str
-    failed: bool
 
 
 def fit(
@@ -130,7 +131,7 @@ def learn(setup: Setup, console: Console) -> Learned:
     figures: list[EpochFigures] = []
     iterations: list[tuple[int, float | None]] = []
     best: tuple[int, dict[str, Tensor], Predictions] | None = None
-    stopped, failed, stage = f"all {recipe.epochs} epochs are done", False, 0
+    stopped, stage = f"all {recipe.epochs} epochs are done", 0
     feedback = Feedback()
     with EpochTable(console) as table:
         epochs = run_epochs(
@@ -142,7 +143,7 @@ def learn(setup: Setup, console: Console) -> Learned:
             precision=recipe.precision,
             clip_norm=recipe.clip_norm or None,
             accumulate=recipe.accumulate,
-            train_mode=train_mode,
+            train_mode=lambda _: train_mode(setup.classifier),
             feedback=feedback,
         )
         try:
@@ -166,10 +167,10 @@ def learn(setup: Setup, console: Console) -> Learned:
                     setup.classifier.load_state_dict(best[1])
         except NumericalError as error:
             if best is None:
-                raise NumericalError(_not_finite(setup, error)) from error
-            stopped, failed = _not_finite(setup, error), True
+                raise NumericalError(_with_images(setup, error)) from error
+            stopped = FAILED + _with_images(setup, error)
     assert best is not None
-    return Learned(tuple(figures), tuple(iterations), *best, stopped, failed)
+    return Learned(tuple(figures), tuple(iterations), *best, stopped)
 
 
 def _shown(batches: Batches, epoch: int, seed: int, table: EpochTable) -> Iterator[Batch]:
@@ -209,7 +210,7 @@ def _validate(setup: Setup, trained: TrainedEpoch, table: EpochTable) -> tuple[E
         images_per_second=trained.images_per_second,
         skipped_steps=trained.skipped_steps,
     )
-    names = setup.data.table.images[setup.data.split.val]
+    names = setup.data.names(setup.data.split.val)
     return row, Predictions(names, setup.data.table.attributes, scores, labels)
 
 
@@ -229,9 +230,10 @@ def _snapshot(classifier: torch.nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in classifier.state_dict().items()}
 
 
-def _not_finite(setup: Setup, error: NumericalError) -> str:
-    """The error's sentence with the names of the images that were in its last batches."""
-    rows = setup.data.split.train[list(error.indices)]
-    names = [str(name) for name in setup.data.table.images[rows]]
+def _with_images(setup: Setup, error: NumericalError) -> str:
+    """The error's sentence with the names of the images that were at hand, where there are any."""
+    names = setup.data.names(setup.data.split.train[list(error.indices)])
+    if not names:
+        return str(error)
     shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
-    return f"not finite: {error}; images of the last of these batches: {shown}"
+    return f"{error}\nimages in these steps: {shown}"

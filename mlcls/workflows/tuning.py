@@ -74,7 +74,7 @@ def _predict_table(bundle: Bundle, recipe: Recipe, device: str, console: "Consol
         for row in predictor.stream(paths):
             scores.append([attribute["probability"] for attribute in row["attributes"]])
             advance(1)
-    return Predictions(table.images, bundle.attributes, np.array(scores, dtype=np.float32), labels)
+    return Predictions(tuple(table.images), bundle.attributes, np.array(scores, dtype=np.float32), labels)
 
 
 def _columns(
