@@ -27,7 +27,8 @@ Pixels = NDArray[np.uint8]
 
 # decoders complain on stderr about each damaged file, in the middle of a progress bar; our message names it
 if "OPENCV_LOG_LEVEL" not in os.environ:
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    _set_log_level = cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel
+    _set_log_level(0)  # silent; OpenCV 5 moved the function
 
 
 def read_image(path: str | os.PathLike[str]) -> Pixels:

@@ -126,6 +126,7 @@ def test_settings_are_checked_all_at_once() -> None:
     assert [line.split()[1] for line in lines] == [
         "hflip_p:",
         "crop_scale:",
+        "crop_ratio:",
         "jitter_p:",
         "hue:",
         "blur_sigma:",

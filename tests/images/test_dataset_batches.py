@@ -93,6 +93,15 @@ def test_a_batch_holds_what_its_type_says(augmented: ImageDataset, labels: NDArr
     assert sorted(seen) == list(range(N))
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_epoch_reaches_the_augmentation(augmented: ImageDataset, workers: int) -> None:
+    in_order = evaluation_batches(augmented, batch_size=5, workers=workers)
+    first, second = list(in_order.epoch(0)), list(in_order.epoch(1))
+    for before, after in zip(first, second, strict=True):
+        assert torch.equal(before.indices, after.indices)
+        assert all(not torch.equal(*pair) for pair in zip(before.pixels, after.pixels, strict=True))
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_evaluation_takes_every_image_once_in_order(
     paths: list[Path], labels: NDArray[np.float32], workers: int

@@ -204,6 +204,15 @@ def test_a_cut_jpeg_of_noise_is_not_half_gray(capfd: pytest.CaptureFixture[str])
     assert capfd.readouterr() == ("", "")  # no decoder complained beside our message
 
 
+def test_a_webp_that_lost_only_its_orientation_is_cut_off(picture: NDArray[np.uint8]) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    data = encode(Image.fromarray(picture), "WEBP", exif=exif)
+    assert not refused(data)
+    with pytest.raises(ImageError, match=r"^x\.webp: the WebP is cut off"):
+        decode_image(data[: data.index(b"EXIF")], "x.webp")
+
+
 def test_bytes_after_the_end_do_no_harm(zoo: dict[str, bytes]) -> None:
     for name in ("jpeg", "png", "gif", "bmp", "webp", "tiff"):
         assert (decode_image(zoo[name] + b"appended", name) == decode_image(zoo[name], name)).all()
