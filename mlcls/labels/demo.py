@@ -172,8 +172,8 @@ def _places(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
     sides, turns = rng.uniform(*SIZES, count), np.deg2rad(rng.uniform(-TURN, TURN, count))
     one, other = np.triu_indices(count, k=1)
     while True:
-        # half a side, and half a scan's pixel more, over which interpolated ink fades; of the turned square
-        reach = sides * 9 / 16 * (np.cos(turns) + np.sin(np.abs(turns)))
+        # of the turned square: half a side, and half a scan's pixel over which interpolated ink fades
+        reach = sides * 9 / 16 * (np.cos(turns) + np.sin(np.abs(turns))) + 0.5  # half a pixel of the scene
         centres = rng.uniform(reach[:, None], SIDE - reach[:, None], (ARRANGEMENTS, count, 2))
         distances = np.abs(centres[:, one] - centres[:, other]).max(axis=-1)
         fits = (distances >= NEAREST * (sides[one] + sides[other]) / 2).all(axis=1)
