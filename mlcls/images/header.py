@@ -128,7 +128,7 @@ def _png(data: bytes) -> Header:
             orientation = _exif_orientation(bytes(body))
         elif kind == b"tRNS" and colour_type == 0 and length >= 2:
             level = int.from_bytes(body[:2], "big")
-            transparent = level * (255 // (2**bits - 1)) if bits < 8 else level
+            transparent = level * (255 // (2**bits - 1)) if bits in (1, 2, 4) else level
         elif kind == b"IEND":
             return Header("png", width, height, orientation, transparent)
         position += 12 + length

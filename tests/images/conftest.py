@@ -48,7 +48,6 @@ def zoo(picture: NDArray[np.uint8]) -> dict[str, bytes]:
         "png gray alpha": encode(rgba.convert("LA"), "PNG"),
         "png transparent colour": encode(rgb, "PNG", transparency=(0, 0, 0)),
         "png transparent gray": encode(gray, "PNG", transparency=100),
-        "png 1 bit transparent": encode(rgb.convert("1"), "PNG", transparency=1),
         "png animated": encode(rgb, "PNG", save_all=True, append_images=[turned]),
         "gif": encode(palette, "GIF"),
         "gif transparent": encode(rgba, "GIF"),

@@ -121,7 +121,9 @@ def test_rich_works_on_thin_and_tiny_images() -> None:
 
 def test_settings_are_checked_all_at_once() -> None:
     with pytest.raises(RecipeError) as caught:
-        AugmentSettings(hflip_p=1.5, hue=0.7, crop_scale=(0.9, 0.1), blur_sigma=2.0, jitter_p="often")  # type: ignore[arg-type]
+        AugmentSettings(
+            hflip_p=1.5, hue=0.7, crop_scale=(0.9, 0.1), crop_ratio=(0, 1), blur_sigma=2.0, jitter_p="often"
+        )  # type: ignore[arg-type]
     lines = str(caught.value).splitlines()
     assert [line.split()[1] for line in lines] == [
         "hflip_p:",

@@ -4,6 +4,7 @@ import io
 import os
 import random
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,6 +109,27 @@ def test_jpeg_cmyk_without_the_adobe_marker(zoo: dict[str, bytes], shown_by_pill
     (length,) = struct.unpack_from(">H", data, at + 2)
     plain = data[:at] + data[at + 2 + length :]
     assert np.abs(decode_image(plain, "plain") - shown_by_pillow(plain)).max() <= 1
+
+
+def test_the_transparent_level_of_a_2_bit_gray_png() -> None:
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", 4, 1, 2, 0, 0, 0, 0)),
+        (b"tRNS", b"\0\1"),
+        (b"IDAT", zlib.compress(bytes([0, 0b00_01_10_11]))),  # the four levels, one a pixel
+        (b"IEND", b""),
+    ]
+    data = b"\x89PNG\r\n\x1a\n"
+    for kind, body in chunks:
+        data += struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    assert decode_image(data, "x")[0, :, 0].tolist() == [0, 255, 170, 255]
+
+
+@pytest.mark.parametrize("bits", [0, 3, 255])
+def test_an_impossible_bit_depth_is_an_error(bits: int, zoo: dict[str, bytes]) -> None:
+    data = bytearray(zoo["png transparent gray"])
+    data[24] = bits
+    struct.pack_into(">I", data, 29, zlib.crc32(data[12:29]))
+    assert refused(bytes(data))
 
 
 @pytest.mark.parametrize(("extra_sample", "expected"), [(0, 100), (1, 100 + 55), (2, 80 + 55)])
