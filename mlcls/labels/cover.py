@@ -10,6 +10,7 @@ DONORS, PARTNERS = (
     64,
 )  # how many exchanges are weighed for one absent label: bounded, so that no table is slow
 TRIES = 2000  # how many absent labels are tried in all, counting repetitions
+SLACK = 1.1  # a subset may grow to this times its target to take in a group of several rows
 SLICE = 1 << 16
 
 
@@ -22,15 +23,20 @@ class Cover:
             unknowns, and last "is a row", without which a subset is empty.
         subset: [U] the subset of each group, changed in place.
         needed: [L] whether a label is to stand in every subset.
+        targets: [S] how many rows each subset is meant to have.
         held: [S, L] how many groups of each subset have each label.
+        rows: [S] how many rows each subset has.
+        most: [S] how many it may come to have: no more than before where all groups are of one row.
         weights: [L] how bad an absence is: an empty subset, then no known positive, then no known negative.
     """
 
     marks: NDArray[np.unsignedinteger]
     subset: NDArray[np.int64]
     needed: NDArray[np.bool_]
-    subsets: int
+    targets: NDArray[np.float64]
     held: NDArray[np.int64] = field(init=False)
+    rows: NDArray[np.int64] = field(init=False)
+    most: NDArray[np.int64] = field(init=False)
     weights: NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -39,8 +45,12 @@ class Cover:
         self.weights[:attributes] = 1 + attributes
         self.weights[-1] = 1 + self.weights.sum()
         self.weights *= self.needed
-        held = [count_groups(self.marks, self.subset == subset) for subset in range(self.subsets)]
+        held = [count_groups(self.marks, self.subset == subset) for subset in range(len(self.targets))]
         self.held = np.array(held, dtype=np.int64)
+        sizes = self.marks[:, -1]
+        self.rows = np.bincount(self.subset, weights=sizes, minlength=len(held)).astype(np.int64)
+        slack = np.ceil(SLACK * self.targets).astype(np.int64) if sizes.max() > 1 else 0
+        self.most = np.maximum(self.rows, slack)
 
     def lacking(self) -> NDArray[np.bool_]:
         """[S, L] the needed labels that are absent."""
@@ -59,8 +69,8 @@ def count_groups(marks: NDArray[np.unsignedinteger], chosen: NDArray[np.bool_]) 
 def cover_subsets(cover: Cover, rng: np.random.Generator) -> NDArray[np.bool_]:
     """Exchange groups between subsets while that brings an absent label in and costs less elsewhere.
 
-    Two groups of the same size change places, so that the subsets' sizes stay; a group of several rows may
-    also move alone. A local search: bounded, not exhaustive.
+    Two rows change places, so that the subsets' sizes stay. Groups of several rows change places or move alone
+    within the sizes allowed. A local search: bounded, not exhaustive.
 
     Returns:
         [S, L] bool, what is lacking still.
@@ -85,11 +95,15 @@ def _bring_in(cover: Cover, subset: int, label: int, rng: np.random.Generator) -
     sizes, inside = cover.marks[:, -1], np.flatnonzero(cover.subset == subset)
     best: tuple[int, int, int | None] = (0, -1, None)
     for donor in donors:
-        partners = _some(inside[sizes[inside] == sizes[donor]], PARTNERS, rng)
+        source, gained = cover.subset[donor], int(sizes[donor]) - sizes[inside].astype(np.int64)
+        fits = (cover.rows[subset] + gained <= cover.most[subset]) & (
+            cover.rows[source] - gained <= cover.most[source]
+        )
+        partners = _some(inside[fits], PARTNERS, rng)
         costs = _costs(cover, int(donor), subset, partners)
         if costs.size and costs.min() < best[0]:
             best = (int(costs.min()), int(donor), int(partners[costs.argmin()]))
-        if sizes[donor] > 1 or not inside.size:
+        if cover.rows[subset] + sizes[donor] <= cover.most[subset] or not inside.size:
             alone = int(_costs(cover, int(donor), subset, None)[0])
             if alone < best[0]:
                 best = (alone, int(donor), None)
@@ -122,9 +136,13 @@ def _costs(cover: Cover, donor: int, subset: int, partners: NDArray[np.int64] | 
 def _move(cover: Cover, donor: int, subset: int, partner: int | None) -> None:
     source = int(cover.subset[donor])
     change = (cover.marks[donor] > 0).astype(np.int64)
+    rows = int(cover.marks[donor, -1])
     if partner is not None:
         change -= cover.marks[partner] > 0
+        rows -= int(cover.marks[partner, -1])
         cover.subset[partner] = source
     cover.subset[donor] = subset
     cover.held[source] -= change
     cover.held[subset] += change
+    cover.rows[source] -= rows
+    cover.rows[subset] += rows

@@ -143,7 +143,7 @@ def _scenes(
         digits = rng.integers(0, 10, rng.integers(1, MOST_DIGITS + 1))
         if len(digits) > 1 and rng.random() < 0.3:
             digits[1] = digits[0]  # else two equal digits would be rare
-        for digit, place in zip(digits, _places(len(digits), rng), strict=True):
+        for digit, place in zip(digits, arrange(len(digits), rng), strict=True):
             images = scans.of_digit[digit]
             _draw(scene, images[rng.integers(len(images))], place, rng)
         yield scene.round().clip(0, 255).astype(np.uint8), _labels(digits)
@@ -164,7 +164,7 @@ def _background(rng: np.random.Generator) -> NDArray[np.float32]:
     )
 
 
-def _places(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+def arrange(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """[count, 4] x, y, side and turn (radians) of each digit: none cut by the edge, none upon another.
 
     The first of many random arrangements that has room for all; where none has, all are made smaller.

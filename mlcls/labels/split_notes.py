@@ -33,7 +33,7 @@ def describe_lacking(
             outcome = _outcome(int(images[index]), kind, int(groups[index]), missed)
             notes.append(f"'{names[index]}' has {outcome}")
         if len(affected) > SHOWN:
-            notes.append(f"{len(affected) - SHOWN} more attributes have too few images {kind}")
+            notes.append(f"{len(affected) - SHOWN} more attributes have no image {kind} in some subset")
     return notes
 
 

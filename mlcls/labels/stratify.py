@@ -54,11 +54,12 @@ def stratify(
     leads = np.ones(marks.shape[1], dtype=bool)  # an unknown is spread, but asks for no subset of its own
     leads[2 * labels.shape[1] : -1] = False
     need = _quotas(marks.sum(axis=0, dtype=np.int64), groups_with, shares)
+    targets = need[:, -1].copy()  # the plan counts down in place
     plan = _Plan(marks, need, need.sum(axis=0) * shares[:, None], np.full(len(marks), -1, dtype=np.int64))
     sizes = marks[:, -1]
     _place_groups(plan, _largest_first(sizes, rng))
     _place_rows(plan, rng, leads, smallest_first=np.argsort(shares, kind="stable"))
-    cover = Cover(marks, plan.subset, needed=leads & (groups_with >= len(used)), subsets=len(used))
+    cover = Cover(marks, plan.subset, needed=leads & (groups_with >= len(used)), targets=targets)
     known = slice(0, 2 * labels.shape[1])
     lacking = np.zeros((len(fractions), known.stop), dtype=bool)
     lacking[used] = cover_subsets(cover, rng)[:, known]

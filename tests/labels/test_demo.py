@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from itertools import combinations
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from mlcls.errors import OutputError
-from mlcls.labels.demo import ATTRIBUTES, DEMOS, SCENES, SIDE, divide_scans, write_digits
+from mlcls.labels.demo import ATTRIBUTES, DEMOS, NEAREST, SCENES, SIDE, arrange, divide_scans, write_digits
 
 FEW = {"train": 120, "val": 40, "test": 40}
 Rows = list[dict[str, str]]
@@ -73,6 +74,17 @@ def test_no_digit_is_cut_by_the_edge(table: Path) -> None:
         pixels = cv2.imread(str(path)).astype(int)
         for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
             assert np.abs(np.diff(edge, n=2, axis=0)).max() <= 2
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_no_digit_lies_upon_another(count: int) -> None:
+    for seed in range(30):
+        x, y, sides, _ = arrange(count, np.random.default_rng(seed)).T
+        assert len(sides) == count
+        for one, other in combinations(range(count), 2):
+            distance = max(abs(x[one] - x[other]), abs(y[one] - y[other]))
+            assert distance >= NEAREST * (sides[one] + sides[other]) / 2
+        assert sides.min() >= 10
 
 
 def test_labels_of_the_whole_scene_agree_with_the_digits_shown(table: Path) -> None:

@@ -153,6 +153,16 @@ def test_groups_of_uneven_size_keep_the_fractions_and_spread_labels() -> None:
     assert np.abs(np.array(rates) - np.nanmean(labels, axis=0)).max() < 0.04
 
 
+def test_exchanging_groups_for_rare_attributes_keeps_the_fractions_within_a_tenth() -> None:
+    rng = np.random.default_rng(0)
+    labels = (rng.random((600, 300)) < 0.01).astype(np.float32)
+    groups = rng.integers(0, 300, 600)
+    split = split_table(labels, groups=groups)
+    for part, share in zip(parts(split), FRACTIONS, strict=True):
+        assert 0.9 * share * 600 <= len(part) <= 1.1 * share * 600 + 1
+    assert split.notes
+
+
 def test_a_few_large_groups_leave_no_subset_empty() -> None:
     split = split_table(np.ones((99, 2), dtype=np.float32), groups=np.repeat([7, 8, 9], 33))
     assert [len(part) for part in parts(split)] == [33, 33, 33]
@@ -198,7 +208,7 @@ def test_notes_name_the_attribute_and_count_its_images() -> None:
     )
     many = split_table(np.zeros((60, 15), dtype=np.float32))
     assert len(many.notes) == 11
-    assert many.notes[-1] == "5 more attributes have too few images showing it"
+    assert many.notes[-1] == "5 more attributes have no image showing it in some subset"
 
 
 @pytest.mark.parametrize(
