@@ -25,11 +25,12 @@ def is_coco(path: Path) -> bool:
 def read_coco(path: Path, request: Request, faults: Faults) -> Rows:
     """Read a COCO json. A category that no image has is left out, unless `request.attributes` names it.
 
-    Attributes are in the order of `categories`. What is wrong with an entry is a fault, told by its place in its list.
+    Attributes are in the order of `categories`. What is wrong with an entry is a fault, told by its place in its list, from 1.
 
     Raises:
         TableError: the file is no COCO json, or a flag was given that only a table of columns has.
     """
+    faults.unit = "images entry"
     _refuse_flags(path, request)
     content = _load(path)
     images = _check_entries(content, "images", ("id", "file_name"), faults)
@@ -48,13 +49,13 @@ def read_coco(path: Path, request: Request, faults: Faults) -> Rows:
         unknown += 1
         if unknown <= SHOWN:
             key, of = ("image_id", "images") if row is None else ("category_id", "categories")
-            faults.add(0, f"annotations[{number}]: {key} {entry[key]!r} is not among the {of}")
+            faults.add(0, f"annotations entry {number + 1}: {key} {entry[key]!r} is not among the {of}")
     faults.count(max(0, unknown - SHOWN))
     names = [str(entry["name"]) for _, entry in categories]
     chosen, left_out = _choose(names, labels, request, faults)
     return Rows(
         names=_objects([str(entry["file_name"]) for _, entry in images]),
-        lines=np.array([number for number, _ in images], np.int64),
+        lines=np.array([number + 1 for number, _ in images], np.int64),
         labels=labels if chosen == list(range(len(names))) else labels[:, chosen],
         attributes=tuple(names[i] for i in chosen),
         subsets=None,
@@ -62,7 +63,7 @@ def read_coco(path: Path, request: Request, faults: Faults) -> Rows:
         layout=f"{COCO_LAYOUT}, {len(chosen)} categories",
         count=len(images),
         left_out=left_out,
-        unmentioned=0.0,
+        unmentioned="absent",
     )
 
 
@@ -116,9 +117,9 @@ def _check_entries(content: dict[str, Any], part: str, keys: tuple[str, str], fa
         if not isinstance(entry, dict) or not all(
             isinstance(entry.get(key), int | float | str) for key in keys
         ):
-            faults.add(0, f"{part}[{number}]: expected an object with '{keys[0]}' and '{keys[1]}'")
+            faults.add(0, f"{part} entry {number + 1}: expected an object with '{keys[0]}' and '{keys[1]}'")
         elif keys[1] in ("file_name", "name") and not str(entry[keys[1]]).strip():
-            faults.add(0, f"{part}[{number}]: '{keys[1]}' is empty")
+            faults.add(0, f"{part} entry {number + 1}: '{keys[1]}' is empty")
         else:
             fine.append((number, entry))
     return fine
@@ -129,7 +130,7 @@ def _index(entries: Entries, key: str, part: str, faults: Faults) -> dict[Any, i
     index: dict[Any, int] = {}
     for place, (number, entry) in enumerate(entries):
         if entry[key] in index:
-            faults.add(0, f"{part}[{number}]: '{key}' {entry[key]!r} stands twice")
+            faults.add(0, f"{part} entry {number + 1}: '{key}' {entry[key]!r} stands twice")
         index.setdefault(entry[key], place)
     return index
 

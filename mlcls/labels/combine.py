@@ -89,7 +89,9 @@ def _like_first(first: LabelTable, table: LabelTable, subset: str) -> NDArray[np
             f"{FLAGS[subset]} {table.report.source}: other attributes than the first table's: "
             f"{', '.join(table.attributes)}; expected those of {first.report.source}: {', '.join(first.attributes)}"
         )
-    labels = np.full((len(table.images), len(first.attributes)), unmentioned or 0.0, np.float32)
+    labels = np.full(
+        (len(table.images), len(first.attributes)), 0.0 if unmentioned == "absent" else np.nan, np.float32
+    )
     for column, name in enumerate(table.attributes):
         labels[:, first.attributes.index(name)] = table.labels[:, column]
     return labels

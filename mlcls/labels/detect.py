@@ -10,7 +10,7 @@ import numpy as np
 from mlcls.errors import TableError
 from mlcls.labels.cells import EMPTY, OTHER, kind_of
 from mlcls.labels.faults import Faults
-from mlcls.labels.lines import WHITESPACE, Cells, Dialect, cell_text, cut_rows, find_cells, open_table
+from mlcls.labels.lines import MARK, WHITESPACE, Cells, Dialect, cell_text, cut_rows, find_cells, open_table
 
 # the rarer a character is in names and in text, the sooner it is taken for a delimiter when two explain a table alike
 DELIMITERS: Final[dict[str, str]] = {
@@ -78,7 +78,8 @@ def _read_sample(path: Path) -> bytes:
     with open_table(path) as file:
         raw = file.read(SAMPLE_BYTES)
     whole = len(raw) < SAMPLE_BYTES
-    sample = raw.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    sample = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    sample = sample.removeprefix(MARK).replace(b"\n" + MARK, b"\n")
     if b"\0" in sample:  # the reader names its line; what comes after cannot be judged
         sample = sample[: sample.index(b"\0")] or b" "
     if not whole:

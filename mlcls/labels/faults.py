@@ -45,11 +45,11 @@ class Faults:
         """Raise the TableError: the first faults by line and column, how many more, and what to do."""
         shown = [text for _, _, text in sorted(self._kept)[:SHOWN]]
         if self.total == 1:
-            raise TableError(" ".join([f"{self.source}: {shown[0]}", *map(_sentence, self.advice)]))
+            raise TableError(" ".join([f"{self.source}: {shown[0]}", *map(_sentence, sorted(self.advice))]))
         lines = [f"{self.source}: {self.total:,} faults", *(f"  {text}" for text in shown)]
         if self.total > len(shown):
             lines.append(f"  ... and {self.total - len(shown):,} more")
-        raise TableError("\n".join([*lines, *map(_sentence, self.advice)]))
+        raise TableError("\n".join([*lines, *map(_sentence, sorted(self.advice))]))
 
 
 def _sentence(text: str) -> str:

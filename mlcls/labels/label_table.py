@@ -24,8 +24,8 @@ class TableReport:
     metadata: tuple[str, ...] = ()  # columns left alone
     left_out: tuple[str, ...] = ()  # categories of a COCO json that no image has
     shared: tuple[str, ...] = ()  # images of several combined tables: kept in the last of train, val, test
-    # what an attribute is where the table never names it: 0 (tags, COCO), NaN (a long table), None (it must be named)
-    unmentioned: float | None = None
+    # what an attribute is that the table never names: "absent" (tags, COCO), "unknown" (a long table), None (an error)
+    unmentioned: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

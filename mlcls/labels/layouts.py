@@ -65,7 +65,5 @@ def open_source(
             f"{faults.source}: --names is for a table without a header; rename its columns instead"
         )
     if len(source.columns) < 2:
-        raise TableError(
-            f"{faults.source}: {len(source.columns)} columns; expected an image's name and its labels"
-        )
+        raise TableError(f"{faults.source}: fewer than two columns; expected an image's name and its labels")
     return source

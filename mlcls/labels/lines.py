@@ -20,6 +20,7 @@ from mlcls.labels.faults import Faults
 BLOCK: Final = 1 << 18
 WHITESPACE: Final = ""  # the delimiter of tables with runs of spaces or tabs between cells
 
+MARK: Final = b"\xef\xbb\xbf"  # the byte order mark of UTF-8
 NEWLINE: Final = ord("\n")
 QUOTE: Final = ord('"')
 BLANK: Final = np.zeros(256, np.bool_)
@@ -101,64 +102,73 @@ def count_lines(block: bytes) -> int:
 def read_blocks(path: Path, quoting: bool, faults: Faults, size: int = BLOCK) -> Iterator[tuple[int, bytes]]:
     """Whole rows of a text file, about `size` bytes at a time, as (physical line of the first, bytes).
 
-    Line breaks are all LF then, a byte order mark is gone, and the last row ends in a line break. A NUL or bytes that
-    are not UTF-8 are a fault, at which reading ends.
+    Line breaks are all LF then, byte order marks are gone, and the last row ends in a line break. Bytes that
+    are not UTF-8 are a fault, and so is a NUL, at which reading ends.
     """
     line, carry, want = 1, b"", size
     with open_table(path) as file:
         while True:
             raw = file.read(want)
+            last = len(raw) < want
             if raw.endswith(b"\r"):
                 raw += file.read(1)
-            if line == 1 and not carry:
-                raw = raw.removeprefix(b"\xef\xbb\xbf")
-            last = len(raw) < want - 3  # a full read is `want` bytes, less a byte order mark
             if b"\r" in raw:
                 raw = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
             buffer = carry + raw
             if last and buffer and not buffer.endswith(b"\n"):
                 buffer += b"\n"
             cut = len(buffer) if last else cut_rows(buffer, quoting)
-            if cut and not _is_text(buffer[:cut], line, faults):
-                return
-            if cut:
-                yield line, buffer[:cut]
-            if last:
+            block, more = _check_text(buffer[:cut], line, faults)
+            if block:
+                yield line, block
+            if last or not more:
                 return
             line += count_lines(buffer[:cut])
             carry = buffer[cut:]
             want = max(size, len(carry))  # a row longer than a block: read twice as far each time
 
 
-def _is_text(block: bytes, line: int, faults: Faults) -> bool:
-    """Whether a block is UTF-8 without NUL; if not, that is a fault."""
+def _check_text(block: bytes, line: int, faults: Faults) -> tuple[bytes, bool]:
+    """The block as UTF-8 without NUL, and whether reading can go on; what had to go is a fault."""
     nul = block.find(b"\0")
     if nul >= 0:
-        text = "a NUL byte, which no text holds: this is no table, or a damaged one; save it as CSV in UTF-8"
-        faults.add(line + block.count(b"\n", 0, nul), text)
-        return False
+        before = block[: block.rfind(b"\n", 0, nul) + 1]
+        text = "a NUL byte, which no text holds: this is no table, or a damaged one (the rest was not read)"
+        faults.add(line + count_lines(before), text)
+        faults.advise("save the table as CSV in UTF-8")
+        return _check_text(before, line, faults)[0], False
     if block.isascii():
-        return True
+        return block, True
+    if MARK in block:  # tables put one behind the other keep theirs
+        block = block.removeprefix(MARK).replace(b"\n" + MARK, b"\n")
     try:
         block.decode("utf-8")
+    except UnicodeDecodeError:
+        return b"".join(
+            _check_line(row, line + i, faults) for i, row in enumerate(block.splitlines(True))
+        ), True
+    return block, True
+
+
+def _check_line(row: bytes, line: int, faults: Faults) -> bytes:
+    try:
+        row.decode("utf-8")
     except UnicodeDecodeError as error:
-        byte = block[error.start]
-        text = f"byte 0x{byte:02x} is not UTF-8; save the table as UTF-8"
-        faults.add(line + block.count(b"\n", 0, error.start), text)
-        return False
-    return True
+        faults.add(line, f"byte 0x{row[error.start]:02x} is not UTF-8")
+        faults.advise("save the table as CSV in UTF-8")
+        return row.decode("utf-8", errors="replace").encode()
+    return row
 
 
 def find_cells(block: bytes, dialect: Dialect) -> Cells:
-    """Where the cells of a block lie. `block` ends in a line break."""
+    """Where the cells of a block lie. `block` ends in a line break, or is empty."""
     data = np.frombuffer(block, np.uint8)
     newline = data == NEWLINE
-    inside = None
+    inside, unclosed = None, False
     if dialect.quoting and b'"' in block:
         # after an odd number of quotation marks one is inside; uint8 wraps, which keeps the parity
         inside = (np.cumsum(data == QUOTE, dtype=np.uint8) & 1).astype(np.bool_)
-        if inside[-1]:
-            return _stray(data, newline, int(np.flatnonzero(data == QUOTE)[-1]))
+        unclosed, inside[-1] = bool(inside[-1]), False
     breaks = newline if inside is None else newline & ~inside
     rows = np.flatnonzero(breaks)
     if dialect.delimiter == WHITESPACE:
@@ -169,9 +179,10 @@ def find_cells(block: bytes, dialect: Dialect) -> Cells:
             _trim(data, starts, ends)
     if inside is None:
         return Cells(data, starts, ends, counts, np.arange(len(rows)))
-    stray = _find_stray(data, inside, starts, ends)
+    stray = _find_stray(data, inside, starts, ends, unclosed)
     if stray is not None:
-        return _stray(data, newline, stray)
+        none = np.empty(0, np.intp)
+        return Cells(data, none, none, none, none, stray=int(np.count_nonzero(newline[:stray])))
     lines = np.searchsorted(np.flatnonzero(newline), np.concatenate([[0], rows[:-1] + 1]))
     return Cells(data, starts, ends, counts, lines)
 
@@ -193,7 +204,7 @@ def _split_at_delimiter(
     ends = np.flatnonzero(between | breaks)
     starts = np.empty_like(ends)
     starts[:1] = 0
-    starts[1:] = ends[:-1] + 1
+    np.add(ends[:-1], 1, out=starts[1:])
     return starts, ends, np.diff(np.searchsorted(ends, rows), prepend=-1)
 
 
@@ -225,9 +236,16 @@ def _trim(data: NDArray[np.uint8], starts: NDArray[np.intp], ends: NDArray[np.in
 
 
 def _find_stray(
-    data: NDArray[np.uint8], inside: NDArray[np.bool_], starts: NDArray[np.intp], ends: NDArray[np.intp]
+    data: NDArray[np.uint8],
+    inside: NDArray[np.bool_],
+    starts: NDArray[np.intp],
+    ends: NDArray[np.intp],
+    unclosed: bool,
 ) -> int | None:
-    """The first quotation mark that neither begins nor ends a cell, nor is one of two that stand for one."""
+    """The first quotation mark that neither begins nor ends a cell, nor is one of two that stand for one.
+
+    It is the last of all where nothing but its other half is missing: `unclosed`.
+    """
     quotes = np.flatnonzero(data == QUOTE)
     opens = inside[quotes]
     begins = np.zeros(len(data) + 1, np.bool_)
@@ -239,13 +257,9 @@ def _find_stray(
     doubled[:-1] |= (np.diff(quotes) == 1) & ~opens[:-1]
     fine = doubled | np.where(opens, begins[quotes], finishes[quotes + 1])
     bad = quotes[~fine]
-    return int(bad[0]) if bad.size else None
-
-
-def _stray(data: NDArray[np.uint8], newline: NDArray[np.bool_], position: int) -> Cells:
-    """Cells that are none: a quotation mark at `position` leaves them undecided."""
-    none = np.empty(0, np.intp)
-    return Cells(data, none, none, none, none, stray=int(np.count_nonzero(newline[:position])))
+    if bad.size:
+        return int(bad[0])
+    return int(quotes[-1]) if unclosed else None
 
 
 def cell_text(cells: Cells, start: int, end: int, quoting: bool) -> str:

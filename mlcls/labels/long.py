@@ -64,7 +64,7 @@ def read_long(source: Source, request: Request, faults: Faults) -> Rows:
         layout=f"{source.layout}, a row an image and label, {len(attributes)} attributes",
         count=len(lines),
         metadata=tuple(n for i, n in enumerate(source.columns) if i not in (*roles.text, label, confidence)),
-        unmentioned=float("nan"),
+        unmentioned="unknown",
         conflicts={
             str(unique[row]): tuple(attributes[i] for i in np.flatnonzero(clash[row]))
             for row in np.flatnonzero(clash.any(axis=1))

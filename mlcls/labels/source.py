@@ -102,7 +102,7 @@ class Rows:
     count: int  # rows of the table itself
     metadata: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
-    unmentioned: float | None = None  # as in TableReport
+    unmentioned: str | None = None  # as in TableReport
     conflicts: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict
     )  # name -> attributes, where merged already

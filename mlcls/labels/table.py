@@ -55,11 +55,13 @@ def read_table(
     Raises:
         TableError: the table is not what it should be; every fault is in the one message, the first 20 by line and
             column. Also where more than `max_missing` of the rows have no image.
-        RecipeError: `minus_one` or `max_missing` is not a value of these.
+        RecipeError: a flag has a value that cannot be, or `tags_separator` stands without `tags_column`.
     """
     kind_values(minus_one)
     if not 0 <= max_missing <= 1:
         raise RecipeError(f"max_missing: {max_missing} is not a share of rows; expected 0 to 1")
+    if tags_separator is not None and tags_column is None:
+        raise RecipeError("--tags-separator: which column holds the tags? Say so with --tags-column")
     request = Request(
         image_column,
         _several(names, "--names"),

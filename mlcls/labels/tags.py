@@ -50,7 +50,7 @@ def read_tags(source: Source, request: Request, faults: Faults) -> Rows:
         layout=f"{source.layout}, tags in column '{tags_column}' ({how})",
         count=len(lines),
         metadata=tuple(n for i, n in enumerate(source.columns) if i not in (*roles.text, column)),
-        unmentioned=0.0,
+        unmentioned="absent",
     )
 
 

@@ -53,8 +53,13 @@ class TextTable:
         total = 0
         for line, block in read_blocks(self.path, self.form.dialect.quoting, faults):
             cells = find_cells(block, self.form.dialect)
-            if cells.stray is not None:
-                _add_stray(line + cells.stray, faults)
+            stray = None
+            while cells.stray is not None:  # what a mark that is never closed enclosed goes as well
+                stray = cells.stray
+                cells = find_cells(b"".join(block.splitlines(True)[:stray]), self.form.dialect)
+            if stray is not None:
+                _add_stray(line + stray, faults)
+            if not len(cells.counts):
                 return
             lines = cells.lines + line
             blank = _find_blank(cells)
@@ -67,6 +72,8 @@ class TextTable:
             chunk = self._read(cells, wanted & whole, lines, text, labels)
             if len(chunk.lines):
                 yield chunk
+            if stray is not None:
+                return
         check_preface(self.form, total, faults)
 
     def _read(

@@ -76,6 +76,7 @@ def test_every_fault_is_named(write):
         {"file_name": "e.jpg"},
         3,
         {"id": 11, "file_name": " "},
+        {"id": 12, "file_name": "../f.jpg"},
     ]
     coco["categories"].append({"id": 6, "name": "hat"})
     coco["annotations"] += [{"image_id": 70, "category_id": 1}, {"image_id": 7, "category_id": None}]
@@ -83,15 +84,16 @@ def test_every_fault_is_named(write):
     with pytest.raises(TableError) as error:
         read_table(write(coco))
     for words in (
-        "8 faults",
-        "images[3]: 'id' 7 stands twice",
-        "images[4]: expected an object with 'id' and 'file_name'",
-        "images[5]: expected",
-        "images[6]: 'file_name' is empty",
-        "categories[3]: 'name' 'hat' stands twice",
-        "annotations[4]: image_id 70 is not among the images",
-        "annotations[5]: expected",
-        "annotations[6]: category_id 99 is not among the categories",
+        "9 faults",
+        "images entry 4: 'id' 7 stands twice",
+        "images entry 5: expected an object with 'id' and 'file_name'",
+        "images entry 6: expected",
+        "images entry 7: 'file_name' is empty",
+        "images entry 8: '../f.jpg' leads out",
+        "categories entry 4: 'name' 'hat' stands twice",
+        "annotations entry 5: image_id 70 is not among the images",
+        "annotations entry 6: expected",
+        "annotations entry 7: category_id 99 is not among the categories",
     ):
         assert words in str(error.value)
 

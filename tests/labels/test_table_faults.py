@@ -10,6 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlcls.errors import RecipeError, TableError
+from mlcls.labels.faults import Faults
+from mlcls.labels.lines import read_blocks
 from mlcls.labels.table import read_table
 
 
@@ -92,7 +94,10 @@ def test_lines_are_counted_far_into_a_large_file(write):
         (b"\n \n\t\n", "the table is empty"),
         (b"file,hat\n", "no rows"),
         (b"a.jpg\nb.jpg\n", "line 1: one cell a row \\('a.jpg'\\)"),
-        (b"file,hat\na.jpg,1\nb.jpg,\xe9\n", "line 3: byte 0xe9 is not UTF-8; save the table as UTF-8"),
+        (
+            b"file,hat\na.jpg,1\nb\xe9.jpg,1\n",
+            r"line 3: byte 0xe9 is not UTF-8 \(save the table as CSV in UTF-8\)",
+        ),
         (b"file,hat\na.jpg,1\nb\0.jpg,1\n", "line 3: a NUL byte"),
         ("file,hat\na.jpg,1\n".encode("utf-16"), "UTF-16"),
         (b"PK\x03\x04" + bytes(100), "a spreadsheet"),
@@ -100,6 +105,9 @@ def test_lines_are_counted_far_into_a_large_file(write):
         (bytes(range(1, 256)) * 40, "line"),
         (b'file,hat\na.jpg,1\n"b.jpg,1\nc.jpg,1\n', "line 3: a quotation mark"),
         (b'file,hat\n"a.jpg",1\nb.jpg,"1" 0\n', "line 3: a quotation mark"),
+        (b'"', "line 1: one cell"),
+        (b'"file,hat\na.jpg,1\n', "line 1: a quotation mark"),
+        (b'file,hat\na.jpg,1\nb.jpg,"1\nc.jpg,"0"\n', "line 3: a quotation mark"),
         (b"file,hat,hat\na.jpg,1,0\n", "the header has the column 'hat' 2 times"),
         (b"file,hat\na.jpg,1,0\nb.jpg,1,1\n", "line 1: the header has 2 cells and the rows have 3"),
         (b"file,age\na.jpg,31\nb.jpg,55\n", "no column holds labels \\(columns: 'file', 'age'\\)"),
@@ -110,6 +118,25 @@ def test_files_that_are_no_table(write, content, words):
     with pytest.raises(TableError, match=words) as error:
         read_table(path)
     assert str(path) in str(error.value)
+
+
+def test_rows_of_nothing_are_blank(write):
+    table = read_table(write("file,hat,bag\na.jpg,1,0\n,,\n , ,\n\nb.jpg,0,1\n,\n"))
+    assert table.images.tolist() == ["a.jpg", "b.jpg"]
+    assert "line 3" in fails(write("file,hat,bag\na.jpg,1,0\n,1,0\n,,\n"))
+
+
+def test_tables_put_one_behind_the_other_with_their_marks(write):
+    table = read_table(write("\ufeffa.jpg,1\n\ufeffb.jpg,0\n"))
+    assert table.images.tolist() == ["a.jpg", "b.jpg"]
+
+
+def test_every_line_that_is_not_utf_8(write):
+    told = fails(write(b"file,note,hat\na.jpg,\xe9,1\nb.jpg,x,0\nc.jpg,\xfc,1\nd.jpg,,x\n"))
+    assert "3 faults" in told
+    assert "line 2: byte 0xe9 is not UTF-8" in told
+    assert "line 4: byte 0xfc is not UTF-8" in told
+    assert "line 5, column 'hat'" in told
 
 
 def test_a_file_that_is_not_there(tmp_path):
@@ -134,6 +161,7 @@ def test_a_file_that_may_not_be_read(write):
     ("flags", "words"),
     [
         ({"minus_one": "maybe"}, "--minus-one: 'maybe' is not a meaning; say absent or unknown"),
+        ({"tags_separator": ","}, "--tags-separator: which column"),
         ({"max_missing": 2}, "max_missing: 2"),
         ({"attributes": ["x", "x"]}, "--attributes: 'x' stands twice"),
         ({"names": ""}, "--names: an empty name"),
@@ -177,6 +205,28 @@ def test_any_bytes_give_a_table_or_a_table_error(write, content, flags, name):
     assert table.labels.shape == (len(table.images), len(table.attributes))
     assert len(set(table.images.tolist())) == len(table.images) > 0
     assert np.isin(table.labels[~np.isnan(table.labels)], [0, 1]).all()
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.sampled_from(["a,1", '"b,\n""",0', "", '"c\n\nd",é', "日,x", "long" * 20 + ",1"]), min_size=1
+    ),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+    st.integers(1, 90),
+)
+def test_blocks_of_any_size_are_the_same_rows(write, rows, end, size):
+    path = write("".join(row + "\n" for row in rows).replace("\n", end))
+    faults = Faults("t")
+    blocks = list(read_blocks(path, quoting=True, faults=faults, size=size))
+    assert not faults.total
+    assert b"".join(block for _, block in blocks).decode() == "".join(row + "\n" for row in rows)
+    line = 1
+    for start, block in blocks:
+        assert start == line
+        assert block.count(b'"') % 2 == 0  # a row is never cut inside its quotation marks
+        assert block.endswith(b"\n")
+        line += block.count(b"\n")
 
 
 NAME = st.text(string.ascii_letters + string.digits + "éß日_-. ,;'|()", min_size=1, max_size=8).filter(

@@ -273,6 +273,24 @@ def test_a_dataframe(tmp_path, monkeypatch):
         read_table(FRAME.assign(word=["yes", "maybe", "no"]))
 
 
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        (pd.DataFrame(), "fewer than two columns"),
+        (pd.DataFrame({"image": [], "x": []}), "no rows"),
+        (pd.DataFrame([["a.jpg", 1, 0]], columns=["image", "x", "x"]), "the column 'x' 2 times"),
+        (pd.DataFrame({"image": ["a.jpg", None], "x": 1}), "row 2: the image's name is empty"),
+        (pd.DataFrame({"image": ["a.jpg", "b.jpg"], "x": [1, -1]}), "--minus-one"),
+        (pd.DataFrame({"image": ["a.jpg", "../b"], "x": [1, 0]}), "row 2: '../b' leads out"),
+    ],
+)
+def test_dataframes_that_are_no_label_table(tmp_path, frame, words):
+    with pytest.raises(TableError, match=words):
+        read_table(frame, folder_with(tmp_path) / "images")
+    with pytest.raises(TableError, match="--names is for a table without a header"):
+        read_table(FRAME, tmp_path / "images", names=["x"])
+
+
 def test_parquet(tmp_path):
     pytest.importorskip("pyarrow")
     FRAME.to_parquet(folder_with(tmp_path) / "t.parquet")
