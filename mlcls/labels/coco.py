@@ -25,7 +25,7 @@ def is_coco(path: Path) -> bool:
 def read_coco(path: Path, request: Request, faults: Faults) -> Rows:
     """Read a COCO json. A category that no image has is left out, unless `request.attributes` names it.
 
-    Attributes are in the order of `categories`. What is wrong with an entry is a fault, told by its place in its list, from 1.
+    Attributes are in the order of `categories`. What is wrong with an entry is a fault, told by its place, from 1.
 
     Raises:
         TableError: the file is no COCO json, or a flag was given that only a table of columns has.

@@ -195,7 +195,7 @@ def _check_minus_one(columns: list[_Column], request: Request, faults: Faults) -
     if request.minus_one is None and counts[MINUS_ONE] and not counts[ABSENT]:
         faults.add(
             0,
-            f"{int(counts[MINUS_ONE]):,} cells are -1 and not one is 0: say what -1 means, "
+            f"-1 stands in the table ({int(counts[MINUS_ONE]):,} times) and 0 does not: say what -1 means, "
             "--minus-one absent (as in CelebA) or --minus-one unknown",
         )
 
