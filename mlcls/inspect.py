@@ -33,7 +33,7 @@ def _inspect(argv: Sequence[str] | None) -> int:
 
     from mlcls.workflows.inspection import inspect_data, write_preview
 
-    data = inspect_data(recipe, console_on(sys.stdout))
+    data = inspect_data(recipe, console_on(sys.stdout), console_on(sys.stderr))
     if arguments.preview:
         write_preview(Path(arguments.preview), recipe, data)
         sys.stdout.write(f"preview: {arguments.preview}\n")

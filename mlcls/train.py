@@ -5,7 +5,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlcls.commandline import GAVE_OUT, Parser, add_recipe_flags, console_on, recipe_flags, run_command
+from mlcls.commandline import (
+    GAVE_OUT,
+    INTERRUPTED,
+    Parser,
+    add_recipe_flags,
+    console_on,
+    recipe_flags,
+    run_command,
+)
 from mlcls.errors import RecipeError
 from mlcls.recipe import IMAGES, MODEL, OUTPUT, TABLE, TRAINING, build_recipe, recipe_names, recipe_summary
 
@@ -37,17 +45,20 @@ def _train(argv: Sequence[str] | None) -> int:
         )
     recipe = build_recipe(arguments.recipe, **recipe_flags(arguments))
 
-    from mlcls.workflows.training import FAILED, fit
+    from mlcls.workflows import training
 
     given = sys.argv[1:] if argv is None else argv
-    record = fit(
+    record = training.fit(
         recipe,
         out=Path(arguments.out),
         overwrite=arguments.overwrite,
         console=console_on(sys.stderr),
         command=shlex.join(["mlcls", "train", *given]),
     )
-    return GAVE_OUT if (record.stopped_because or "").startswith(FAILED) else 0
+    stopped = record.stopped_because or ""
+    if stopped == training.INTERRUPTED:
+        return INTERRUPTED
+    return GAVE_OUT if stopped.startswith(training.FAILED) else 0
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ def _tune(argv: Sequence[str] | None) -> int:
         dry_run=arguments.dry_run,
         device=arguments.device,
         console=console_on(sys.stdout),
+        progress_console=console_on(sys.stderr),
     )
     return 0
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlcls.errors import BundleError, OutputError
+from mlcls.errors import BundleError, OutputError, RecipeError
 from mlcls.images.preprocess import Preprocessing
 from mlcls.scoring.thresholds import TunedThreshold
 
@@ -113,7 +113,7 @@ def _files_of(manifest: Path) -> set[str]:
     """The files that a bundle's manifest says are its own, plain names alone; none where it cannot be read."""
     try:
         names = json.loads(manifest.read_text(encoding="utf-8"))["files"]
-        return {name for name in names if name and Path(name).name == name}
+        return {name for name in names if name not in ("", "..") and Path(name).name == name}
     except (OSError, ValueError, KeyError, TypeError):
         return set()
 
@@ -160,8 +160,11 @@ def load_bundle(folder: str | Path) -> Bundle:
         attributes = tuple(manifest["attributes"])
         tuned = tuple(TunedThreshold(**row) for row in thresholds["attributes"])
         preprocessing = _preprocessing(manifest["preprocessing"])
-    except (KeyError, TypeError) as error:
-        raise BundleError(f"{folder}: {MANIFEST} lacks or misnames a field: {error}") from error
+        dict(manifest["files"])
+    except (KeyError, TypeError, ValueError, AttributeError, RecipeError) as error:
+        raise BundleError(
+            f"{folder}: {MANIFEST} or {THRESHOLDS} lacks or misnames a field: {error}"
+        ) from error
     if tuple(t.name for t in tuned) != attributes:
         raise BundleError(f"{folder / THRESHOLDS}: its attributes are not those of {MANIFEST}")
     return Bundle(folder, manifest, attributes, preprocessing, tuned)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlcls.bundle.files import MANIFEST, WEIGHTS, Bundle, load_bundle, read_verified
-from mlcls.errors import BundleError, ImageError
+from mlcls.errors import BundleError, ImageError, RecipeError
 from mlcls.images.preprocess import prepare
 from mlcls.images.read import read_image, to_rgb
 from mlcls.scoring.cells import is_present
@@ -180,17 +180,20 @@ def load_classifier(bundle: Bundle) -> "Classifier":
     manifest, preprocessing = bundle.manifest, bundle.preprocessing
     if manifest["head"] not in HEADS:  # a bundle may come from a stranger: it names no code to import
         raise BundleError(f"{bundle.folder / MANIFEST}: unknown head '{manifest['head']}'")
-    classifier = build_classifier(
-        manifest["backbone"],
-        manifest["head"],
-        len(bundle.attributes),
-        backbone_args=manifest["backbone_args"],
-        weights="none",
-        dropout=manifest["dropout"],
-        image_size=preprocessing.image_size,
-        mean=preprocessing.mean,
-        std=preprocessing.std,
-    )
+    try:
+        classifier = build_classifier(
+            manifest["backbone"],
+            manifest["head"],
+            len(bundle.attributes),
+            backbone_args=manifest["backbone_args"],
+            weights="none",
+            dropout=manifest["dropout"],
+            image_size=preprocessing.image_size,
+            mean=preprocessing.mean,
+            std=preprocessing.std,
+        )
+    except (KeyError, TypeError, RecipeError) as error:
+        raise BundleError(f"{bundle.folder / MANIFEST}: its network cannot be built: {error}") from error
     try:
         classifier.load_state_dict(safetensors.torch.load(read_verified(bundle, WEIGHTS)))
     except (safetensors.SafetensorError, RuntimeError) as error:

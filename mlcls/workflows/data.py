@@ -26,6 +26,7 @@ from mlcls.recipe import Recipe
 from mlcls.reports.progress import progress
 from mlcls.reports.record import AttributeCount, DataFacts, SplitCounts
 
+MOST_NOTES = 20
 MAX_LEFT_OUT = 0.1  # more missing or unreadable images than this share of the rows is an error
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def read_recipe_table(recipe: Recipe, labels: Any = None) -> LabelTable:
     tables = {"train": table}
     for subset, path in others.items():
         if path:
-            tables[subset] = read_table(path, None, **options)
+            tables[subset] = read_table(path, recipe.images, **options)
     return combine_tables(tables)
 
 
@@ -207,7 +208,7 @@ def _facts(
     def named(groups: Iterable[tuple[int, ...]]) -> tuple[tuple[str, ...], ...]:
         return tuple(tuple(str(table.images[i]) for i in group) for group in groups)
 
-    contradicting = tuple((name, name) for name in report.conflicts)
+    contradicting = tuple((name, name) for name in report.conflicts)  # two rows of one image
     return DataFacts(
         rows=report.rows,
         images=len(table.images),
@@ -218,8 +219,36 @@ def _facts(
         conflicts=contradicting + named(find_conflicts(table.labels, duplicates)),
         attributes=attribute_counts(table.attributes, table.labels),
         split=SplitCounts(len(split.train), len(split.val), len(split.test)),
-        notes=(*split.notes, *notes),
+        notes=(*_table_notes(table), *split.notes, *notes),
     )
+
+
+def _table_notes(table: LabelTable) -> tuple[str, ...]:
+    """What reading the table found besides what has a field of its own in the record."""
+    report, notes = table.report, []
+    if report.repeated:
+        notes.append(
+            f"{len(report.repeated)} images stand in several rows, which were merged: {_some(report.repeated)}"
+        )
+    for name, attributes in report.conflict_attributes.items():
+        notes.append(
+            f"the rows of {name} say the opposite of each other for {', '.join(attributes)}: unknown there"
+        )
+    if report.shared:
+        notes.append(
+            f"{len(report.shared)} images stand in several tables; each is kept in the last of train, val, test alone: "
+            + _some(report.shared)
+        )
+    if report.left_out:
+        notes.append(f"left out, since no image has them: {_some(report.left_out)}")
+    return (
+        *notes[:MOST_NOTES],
+        *([f"and {len(notes) - MOST_NOTES} more such notes"] if len(notes) > MOST_NOTES else []),
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def attribute_counts(attributes: Sequence[str], labels: NDArray[np.float32]) -> tuple[AttributeCount, ...]:

@@ -21,14 +21,14 @@ SHEET = 24  # images of a preview
 PREVIEW_SIZE = 224  # px, when the recipe names no size
 
 
-def inspect_data(recipe: Recipe, console: "Console") -> LabelledImages:
-    """Read, check and split as training would, and show it.
+def inspect_data(recipe: Recipe, console: "Console", progress: "Console") -> LabelledImages:
+    """Read, check and split as training would, and show it on `console` (how far it is, on `progress`).
 
     Raises:
         TableError, RecipeError: as training would.
     """
     check_names(recipe)
-    data = gather(recipe, console)
+    data = gather(recipe, progress)
     source = f"{data.table.report.source}: {data.table.report.layout}"
     show_data(console, data.facts, subset_counts(data), source=source)
     return data

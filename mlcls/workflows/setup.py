@@ -151,7 +151,7 @@ def set_up(recipe: Recipe, data: LabelledImages) -> Setup:
         stages=_stage_facts(classifier, plans),
         device=str(device),
         precision=precision,
-        notes=_weights_notes(classifier),
+        notes=_weights_notes(recipe, classifier),
     )
     return Setup(recipe, data, preprocessing, classifier, train, val, test, loss, stages, facts, device)
 
@@ -256,12 +256,17 @@ def _classifier(recipe: Recipe, preprocessing: Preprocessing, attributes: int) -
     )
 
 
-def _weights_notes(classifier: Classifier) -> tuple[str, ...]:
-    left_out = classifier.weights.left_out
-    if not left_out:
-        return ()
-    shown = ", ".join(left_out[:4]) + (f" and {len(left_out) - 4} more" if len(left_out) > 4 else "")
-    return (f"of the weights, {classifier.weights.loaded} tensors were loaded; left out: {shown}",)
+def _weights_notes(recipe: Recipe, classifier: Classifier) -> tuple[str, ...]:
+    notes, left_out = [], classifier.weights.left_out
+    if left_out:
+        shown = ", ".join(left_out[:4]) + (f" and {len(left_out) - 4} more" if len(left_out) > 4 else "")
+        notes.append(f"of the weights, {classifier.weights.loaded} tensors were loaded; left out: {shown}")
+    if recipe.weights == "none" and recipe.unfreeze != "all":
+        notes.append(
+            "the backbone's weights are random and most of them stay so: with --weights none, train them all "
+            "(--unfreeze all --unfreeze-epoch 0)"
+        )
+    return tuple(notes)
 
 
 def _batches(

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 FAILED = "failed: "  # how `stopped_because` begins when the numbers or the machine gave out
+INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,10 @@ def learn(setup: Setup, console: Console) -> Learned:
             if best is None:
                 raise NumericalError(_with_images(setup, error)) from error
             stopped = FAILED + _with_images(setup, error)
+        except KeyboardInterrupt:
+            if best is None:
+                raise
+            stopped = INTERRUPTED
     assert best is not None
     return Learned(tuple(figures), tuple(iterations), *best, stopped)
 

@@ -32,6 +32,7 @@ def tune_bundle(
     dry_run: bool,
     device: str,
     console: "Console",
+    progress_console: "Console",
 ) -> tuple[TunedThreshold, ...]:
     """Choose thresholds for a bundle and, unless `dry_run`, replace its `thresholds.json`.
 
@@ -50,7 +51,7 @@ def tune_bundle(
             "the saved validation predictions",
         )
     else:
-        predictions, source = _predict_table(bundle, table, device, console), table.labels
+        predictions, source = _predict_table(bundle, table, device, progress_console), table.labels
     tuned = tune_report(predictions.labels, predictions.scores, objective, bundle.attributes)
     _show(console, bundle, predictions, tuned, objective, source)
     if dry_run:
