@@ -33,8 +33,8 @@ MINUS_ONE_MEANINGS: Final = ("absent", "unknown")
 
 
 def kind_of(cell: str) -> int:
-    """The kind of a cell's text: ABSENT, PRESENT, ... or OTHER. Case and outer spaces are free."""
-    return LABEL_WORDS.get(cell.strip().lower(), OTHER)
+    """The kind of a cell's text: ABSENT, PRESENT, ... or OTHER. Case is free; outer spaces are gone."""
+    return LABEL_WORDS.get(cell.lower(), OTHER)
 
 
 def is_unknown(cell: str) -> bool:

@@ -72,7 +72,7 @@ def _text_column(column: "pd.Series[Any]") -> NDArray[np.object_]:
 def _cell_text(cell: Any) -> str:
     if isinstance(cell, list | tuple | set | frozenset | np.ndarray):
         return str([str(item) for item in cell])
-    return str(cell)
+    return str(cell).strip()
 
 
 def open_frame(frame: pd.DataFrame) -> FrameTable:

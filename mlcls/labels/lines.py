@@ -23,8 +23,8 @@ WHITESPACE: Final = ""  # the delimiter of tables with runs of spaces or tabs be
 MARK: Final = b"\xef\xbb\xbf"  # the byte order mark of UTF-8
 NEWLINE: Final = ord("\n")
 QUOTE: Final = ord('"')
-BLANK: Final = np.zeros(256, np.bool_)
-BLANK[[ord(" "), ord("\t")]] = True
+BLANKS: Final = " \t"  # what may stand around a cell
+BLANK: Final = np.array([chr(byte) in BLANKS for byte in range(256)], np.bool_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ def find_cells(block: bytes, dialect: Dialect) -> Cells:
     else:
         starts, ends, counts = _split_at_delimiter(data, breaks, inside, rows, dialect.delimiter)
         if b" " in block or (b"\t" in block and dialect.delimiter != "\t"):
-            _trim(data, starts, ends)
+            trim_cells(data, starts, ends)
     if inside is None:
         return Cells(data, starts, ends, counts, np.arange(len(rows)))
     stray = _find_stray(data, inside, starts, ends, unclosed)
@@ -223,7 +223,7 @@ def _split_at_blanks(
     return starts, ends, np.diff(np.searchsorted(starts, rows), prepend=0)
 
 
-def _trim(data: NDArray[np.uint8], starts: NDArray[np.intp], ends: NDArray[np.intp]) -> None:
+def trim_cells(data: NDArray[np.uint8], starts: NDArray[np.intp], ends: NDArray[np.intp]) -> None:
     """Move starts and ends, in place, past spaces and tabs around the cells."""
     todo = np.flatnonzero(BLANK[data[starts]] & (starts < ends))
     while todo.size:
@@ -266,5 +266,5 @@ def cell_text(cells: Cells, start: int, end: int, quoting: bool) -> str:
     """A cell as people read it: decoded, without its quotation marks and outer spaces."""
     text = cells.data[start:end].tobytes().decode("utf-8", errors="replace")
     if quoting and len(text) > 1 and text[0] == text[-1] == '"':
-        text = text[1:-1].replace('""', '"').strip()
+        text = text[1:-1].replace('""', '"').strip(BLANKS)
     return text

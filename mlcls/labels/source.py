@@ -146,8 +146,8 @@ def gather(chunks: Sequence[Chunk], columns: int) -> tuple[NDArray[np.int64], li
     ]
 
 
-def strip_all(cells: Sequence[str] | Text) -> Text:
-    """The cells without outer spaces, as an object array of str."""
+def strip_all(cells: Sequence[str] | Text, blanks: str | None = None) -> Text:
+    """The cells without outer whitespace, or without outer `blanks`, as an object array of str."""
     out = np.empty(len(cells), dtype=object)
-    out[:] = [cell.strip() for cell in cells]
+    out[:] = [cell.strip(blanks) for cell in cells]
     return out

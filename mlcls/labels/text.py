@@ -19,7 +19,17 @@ from mlcls.errors import TableError
 from mlcls.labels.cells import LABEL_WORDS, OTHER, UNKNOWN, kind_of
 from mlcls.labels.detect import DELIMITERS, IMAGE_EXTENSIONS, Form, check_preface, detect_form
 from mlcls.labels.faults import SHOWN, Faults
-from mlcls.labels.lines import QUOTE, WHITESPACE, Cells, cell_text, count_lines, find_cells, read_blocks
+from mlcls.labels.lines import (
+    BLANKS,
+    QUOTE,
+    WHITESPACE,
+    Cells,
+    cell_text,
+    count_lines,
+    find_cells,
+    read_blocks,
+    trim_cells,
+)
 from mlcls.labels.source import Chunk, Request, strip_all
 
 LONGEST: Final = 8  # bytes; every label word fits in a uint64
@@ -178,7 +188,7 @@ def _read_text(
     )
     found = {column: frame[column].to_numpy() for column in order}
     if b'"' in kept:  # the cells lie without outer spaces, but there may be some inside the quotation marks
-        found = {column: strip_all(cells) for column, cells in found.items()}
+        found = {column: strip_all(cells, BLANKS) for column, cells in found.items()}
     return tuple(found[column] for column in columns)
 
 
@@ -210,7 +220,11 @@ def _unquote(
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The spans inside the quotation marks of cells that have such."""
     quoted = (data[starts] == QUOTE) & (ends - starts >= 2)
-    return (starts + quoted, ends - quoted) if quoted.any() else (starts, ends)
+    if not quoted.any():
+        return starts, ends
+    starts, ends = starts + quoted, ends - quoted
+    trim_cells(data, starts, ends)
+    return starts, ends
 
 
 def open_text(path: Path, request: Request, exists: Callable[[str], bool]) -> TextTable:
