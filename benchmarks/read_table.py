@@ -3,9 +3,9 @@
     python benchmarks/read_table.py --rows 1000000 --attributes 100
 
 The table is written first (names, then 1, 0 or NA), once with commas and once with spaces between cells. Each reading
-is a process of its own, the two interleaved, and the medians are printed; on a busy machine judge by the seconds of the processor. Only the
-parsing is measured: finding the images on the disk is the same work for both. The loop does what such loops do, a dictionary look-up a
-cell; unlike mlcls it checks nothing.
+is a process of its own, the two interleaved, and the medians are printed; on a busy machine judge by the seconds of
+the processor. Only the parsing is measured: finding the images on the disk is the same work for both. The loop does
+what such loops do, a dictionary look-up a cell; unlike mlcls it checks nothing.
 """
 
 import argparse
@@ -63,7 +63,7 @@ READERS = {"mlcls": read_mlcls, "python loop": read_loop}
 
 
 def measure(reader: str, path: Path) -> None:
-    """In this process: print seconds, seconds of the processor, peak memory (MB) and a sum that must be the same for all readers."""
+    """In this process: print seconds, those of the processor, peak MB, and a sum that all readers must agree on."""
     if reader == "mlcls":
         import mlcls.labels.layouts  # noqa: F401 - imports are not what is measured
     before, processor = time.perf_counter(), time.process_time()

@@ -1,10 +1,9 @@
-"""Owns reading a text table: rows of whole blocks to text columns (pandas' parser) and kinds of label cells.
+"""Owns reading a text table: rows of whole blocks to text columns and kinds of label cells.
 
-A label cell is a few bytes whose place is known from the check of the rows' lengths, so its kind is looked up right
-there, by its bytes; making strings of a hundred million cells first would cost ten times as much.
+The check of the rows' lengths knows where each cell lies, so a label's kind is looked up right there, by its bytes:
+pandas' parser, asked for a hundred columns of words, takes as long as a Python loop. It reads what has to be parsed.
 """
 
-import csv
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,15 +21,15 @@ from mlcls.labels.faults import SHOWN, Faults
 from mlcls.labels.lines import (
     BLANKS,
     QUOTE,
-    WHITESPACE,
     Cells,
+    Dialect,
     cell_text,
     count_lines,
     find_cells,
     read_blocks,
     trim_cells,
 )
-from mlcls.labels.source import Chunk, Request, strip_all
+from mlcls.labels.source import Chunk, Request, Text, strip_all
 
 LONGEST: Final = 8  # bytes; every label word fits in a uint64
 _CODES = {
@@ -108,7 +107,7 @@ class TextTable:
 
         return Chunk(
             lines=lines[kept].astype(np.int64),
-            text=_read_text(cells, starts, ends, text, self.form),
+            text=tuple(_read_text(cells, starts[:, c], ends[:, c], self.form.dialect) for c in text),
             kinds=_read_kinds(cells.data, label_starts, label_ends, quoting),
             cell=cell,
         )
@@ -155,41 +154,28 @@ def _add_widths(
         faults.advise("a cell that holds the delimiter needs quotation marks; an unknown label is written NA")
 
 
-def _read_text(
-    cells: Cells, starts: NDArray[np.intp], ends: NDArray[np.intp], columns: Sequence[int], form: Form
-) -> tuple[NDArray[np.object_], ...]:
-    """The text of some columns, by pandas' parser, which is given these cells alone."""
-    if not columns or not len(starts):
-        return tuple(np.empty(0, dtype=object) for _ in columns)
-    order = sorted(set(columns))
-    delimiter = " " if form.dialect.delimiter == WHITESPACE else form.dialect.delimiter
+def _read_text(cells: Cells, starts: NDArray[np.intp], ends: NDArray[np.intp], dialect: Dialect) -> Text:
+    """The text [n] of the cells at `starts` to `ends` [n]; pandas' parser undoes quotation marks."""
     raw = cells.data.tobytes()
-    parts = [
-        [raw[start:end] for start, end in zip(starts[:, c].tolist(), ends[:, c].tolist(), strict=True)]
-        for c in order
-    ]
-    kept = (
-        b"\n".join(parts[0] if len(parts) == 1 else map(delimiter.encode().join, zip(*parts, strict=True)))
-        + b"\n"
-    )
+    column = b"\n".join([raw[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)])
+    if not dialect.quoting or b'"' not in column:
+        text = np.empty(len(starts), dtype=object)
+        text[:] = column.decode().split("\n") if len(starts) else []
+        return text
     frame = pd.read_csv(
-        io.BytesIO(kept),
-        sep=delimiter,
+        io.BytesIO(column + b"\n"),
+        sep=dialect.delimiter or " ",
         header=None,
-        names=order,
+        names=["cell"],
         index_col=False,
         dtype=object,
         na_filter=False,
         skip_blank_lines=False,
-        quoting=csv.QUOTE_MINIMAL if form.dialect.quoting else csv.QUOTE_NONE,
         encoding="utf-8",
         engine="c",
         low_memory=False,
     )
-    found = {column: frame[column].to_numpy() for column in order}
-    if b'"' in kept:  # the cells lie without outer spaces, but there may be some inside the quotation marks
-        found = {column: strip_all(cells, BLANKS) for column, cells in found.items()}
-    return tuple(found[column] for column in columns)
+    return strip_all(frame["cell"].to_numpy(), BLANKS)
 
 
 def _read_kinds(

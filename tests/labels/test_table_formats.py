@@ -63,7 +63,7 @@ def test_delimiters(tmp_path, delimiter, header):
         lambda text: text.replace("\n", "\r\n").rstrip("\r\n"),
         lambda text: "\n\n" + text.replace("\n", "\n\n  \t\n") + "\n \n",
         lambda text: text.replace(",", " ,\t").replace("\n", "  \n"),
-        lambda text: text.replace("1", '" 1 "').replace("a.jpg", '" a.jpg\t"').replace("NA", '""'),
+        lambda text: text.replace(",1", '," 1\t"').replace("a.jpg", '" a.jpg\t"').replace("NA", '""'),
         lambda text: "".join(
             ",".join(f'"{cell}"' for cell in line.split(",")) + "\n" for line in text.splitlines()
         ),
