@@ -24,7 +24,8 @@ class Parser(argparse.ArgumentParser):
     """argparse with our manners: no abbreviated flags, and a mistyped flag gets the nearest one suggested."""
 
     def __init__(self, command: str, description: str) -> None:
-        super().__init__(prog=f"mlcls {command}", description=description, allow_abbrev=False)
+        usage = f"python -m mlcls.{command} [flags]"
+        super().__init__(prog=f"mlcls {command}", usage=usage, description=description, allow_abbrev=False)
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:

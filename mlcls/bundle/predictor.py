@@ -96,7 +96,7 @@ class Predictor:
     def _batch(self, pixels: Pixels) -> Any:
         import torch
 
-        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).to(self._device)
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self._device)
 
     def _width(self) -> int:
         size = self.bundle.preprocessing.image_size

@@ -100,7 +100,7 @@ def build_classifier(
         raise RecipeError(f"--image-size: {size} is no size; expected pixels a side, as in 224")
     module, report = create_backbone(backbone, backbone_args or {}, size, weights)
     features = feature_size(module, size, backbone)
-    return Classifier(
+    classifier = Classifier(
         module,
         make_head(features, attributes, dropout),
         attributes=attributes,
@@ -109,3 +109,5 @@ def build_classifier(
         std=config["std"] if std is None else std,
         weights=report,
     )
+    # how decoded pixels lie in memory anyway; convolutions on a CPU are up to half again as fast
+    return classifier.to(memory_format=torch.channels_last)

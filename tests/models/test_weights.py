@@ -93,7 +93,8 @@ def test_checkpoints_of_training_programs_are_unwrapped(tmp_path: Path, wrap: Ca
 
 def test_the_weights_of_a_whole_classifier_give_their_backbone(tmp_path: Path) -> None:
     trained = build_classifier("test_resnet", "linear", 4, image_size=64)
-    save_file(trained.state_dict(), tmp_path / "weights.safetensors")
+    tensors = {name: tensor.contiguous() for name, tensor in trained.state_dict().items()}
+    save_file(tensors, tmp_path / "weights.safetensors")
     model = build_classifier("test_resnet", "mlp", 9, image_size=64, weights=tmp_path / "weights.safetensors")
     assert_loaded(model.backbone, dict(trained.backbone.state_dict()))
     assert model.weights.left_out == ("head.bias", "head.weight")
