@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -54,11 +55,11 @@ def prepare_folder(folder: Path, *, overwrite: bool) -> None:
     for name, what in ((MANIFEST, "a finished bundle"), (CHECKPOINT, "an unfinished run")):
         if (folder / name).exists() and not overwrite:
             raise BundleError(f"--out {folder}: {what} stands there; name another folder, or add --overwrite")
-    probe = folder / STAGING
-    with _writing(probe):
-        probe.mkdir(parents=True, exist_ok=True)
-        (probe / "probe").write_bytes(b"")
-        shutil.rmtree(probe)
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    with _writing(folder), tempfile.TemporaryFile(dir=place) as probe:
+        probe.write(b"0")
 
 
 @contextmanager

@@ -1,16 +1,17 @@
 """From a recipe and split images to all that training needs: every name looked up, every `auto` resolved."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mlcls.errors import MlclsError, RecipeError, TableError
+from mlcls.errors import MlclsError, RecipeError, TableError, WeightsError
 from mlcls.images.augment import AUGMENTATIONS, AugmentSettings, build_augmentation
 from mlcls.images.dataset import (
     Batches,
@@ -75,16 +76,34 @@ def check_names(recipe: Recipe) -> None:
     faults = []
     if recipe.head not in HEADS:  # a bundle names no code of its own to import, so its head is one of ours
         faults.append(f"--head: unknown name '{recipe.head}'; {suggest(recipe.head, HEADS)}")
-    checks = [
+    checks: list[Callable[[], Any]] = [
         partial(look_up, registry, getattr(recipe, name), flag_of(name)) for name, registry in CHOICES.items()
     ]
-    for check in (*checks, partial(parse_objective, recipe.objective), partial(augment_settings, recipe)):
+    checks += [
+        partial(parse_objective, recipe.objective),
+        partial(augment_settings, recipe),
+        partial(_check_machine, recipe),
+        partial(_check_model, recipe),
+    ]
+    for check in checks:
         try:
             check()
         except MlclsError as error:
             faults.append(str(error))
     if faults:
         raise RecipeError("\n".join(faults))
+
+
+def _check_machine(recipe: Recipe) -> None:
+    resolve_precision(recipe.precision, resolve_device(recipe.device))
+
+
+def _check_model(recipe: Recipe) -> None:
+    data_config(recipe.backbone, recipe.backbone_args)
+    if recipe.weights not in ("pretrained", "none") and not Path(recipe.weights).is_file():
+        raise WeightsError(
+            f"--weights {recipe.weights}: no such file; give a .safetensors or .pth file, 'pretrained' or 'none'"
+        )
 
 
 def augment_settings(recipe: Recipe) -> AugmentSettings:
