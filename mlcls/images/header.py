@@ -7,7 +7,7 @@ for, and so is a file that was cut off, which some decoders fill with gray and c
 import re
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from mlcls.errors import ImageError
@@ -108,30 +108,52 @@ def _jpeg(data: bytes) -> Header:
 # -- PNG (W3C recommendation, sections 5 and 11) -------------------------------------------------------------
 
 
+# the chunks that the pixels of a still picture depend on
+_PIXEL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+
+
 def _png(data: bytes) -> Header:
-    view = memoryview(data)
     width, height, bits, colour_type = struct.unpack_from(">IIBB", data, 16)
     orientation, transparent = 1, None
-    position = 8
-    while True:
+    for kind, start, end in _png_chunks(data):
+        body = data[start + 8 : end - 4] if kind in (b"eXIf", b"tRNS") else b""
+        if kind == b"eXIf":
+            orientation = _exif_orientation(body)
+        elif kind == b"tRNS" and colour_type == 0 and len(body) >= 2:
+            level = int.from_bytes(body[:2], "big")
+            transparent = level * (255 // (2**bits - 1)) if bits in (1, 2, 4) else level
+    return Header("png", width, height, orientation, transparent)
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(kind, start, end) of each chunk up to IEND; those that the pixels depend on have passed their checksum."""
+    view, position = memoryview(data), 8
+    kind = b""
+    while kind != b"IEND":
         if position + 12 > len(data):
             raise ValueError("the PNG is cut off: it ends before its IEND chunk")
         length, kind = struct.unpack_from(">I4s", data, position)
-        body = view[position + 8 : position + 8 + length]
-        if position + 12 + length > len(data):
+        end = position + 12 + length
+        if end > len(data):
             raise ValueError("the PNG is cut off: it ends before its IEND chunk")
-        if not kind[0] & 0x20:  # a chunk no decoder may do without
-            (checksum,) = struct.unpack_from(">I", data, position + 8 + length)
-            if zlib.crc32(view[position + 4 : position + 8 + length]) != checksum:
-                raise ValueError(f"the PNG is damaged: the checksum of a {kind!r} chunk does not fit")
-        if kind == b"eXIf":
-            orientation = _exif_orientation(bytes(body))
-        elif kind == b"tRNS" and colour_type == 0 and length >= 2:
-            level = int.from_bytes(body[:2], "big")
-            transparent = level * (255 // (2**bits - 1)) if bits in (1, 2, 4) else level
-        elif kind == b"IEND":
-            return Header("png", width, height, orientation, transparent)
-        position += 12 + length
+        if kind in _PIXEL_CHUNKS:
+            (checksum,) = struct.unpack_from(">I", data, end - 4)
+            if zlib.crc32(view[position + 4 : end - 4]) != checksum:
+                raise ValueError(
+                    f"the PNG is damaged: the checksum of its {kind.decode()} chunk does not fit"
+                )
+        yield kind, position, end
+        position = end
+
+
+def still_png(data: bytes) -> bytes:
+    """A whole PNG without what its pixels do not depend on: animation, text, colour profiles.
+
+    A damaged animation chunk crashes OpenCV 5.0 and sends 4.12 into an endless loop; the still picture in the same
+    file is decoded without it.
+    """
+    kept = [data[start:end] for kind, start, end in _png_chunks(data) if kind in _PIXEL_CHUNKS]
+    return data[:8] + b"".join(kept)
 
 
 # -- GIF, BMP, WebP ------------------------------------------------------------------------------------------

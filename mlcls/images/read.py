@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlcls.errors import ImageError
-from mlcls.images.header import Header, read_header
+from mlcls.images.header import Header, read_header, still_png
 
 IMAGE_SUFFIXES: frozenset[str] = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".dib", ".webp", ".tif", ".tiff"}
@@ -81,6 +81,8 @@ def decode_image(data: bytes, name: str) -> Pixels:
             f"{name}: its header claims {header.width:,} x {header.height:,} pixels; "
             f"at most {MAX_PIXELS:,} are read"
         )
+    if header.format == "png":
+        data = still_png(data)
     # a JPEG has neither alpha nor 16 bits: the decoder may write RGB at once (and converts CMYK either way)
     is_jpeg = header.format == "jpeg"
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION if is_jpeg else cv2.IMREAD_UNCHANGED

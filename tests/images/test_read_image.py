@@ -3,6 +3,7 @@
 import io
 import os
 import random
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -233,6 +234,18 @@ def test_a_webp_that_lost_only_its_orientation_is_cut_off(picture: NDArray[np.ui
     assert not refused(data)
     with pytest.raises(ImageError, match=r"^x\.webp: the WebP is cut off"):
         decode_image(data[: data.index(b"EXIF")], "x.webp")
+
+
+def test_a_damaged_animation_does_not_reach_the_decoder(
+    zoo: dict[str, bytes], picture: NDArray[np.uint8]
+) -> None:
+    """Such damage has made OpenCV 5.0 crash and 4.12 loop for ever."""
+    data = bytearray(zoo["png animated"])
+    for at in (match.start() for match in re.finditer(b"fcTL|acTL|fdAT", bytes(data))):
+        data[at + 3] ^= 0x06
+        assert (decode_image(bytes(data), "x") == picture).all()
+        data[at + 8] ^= 0xFF
+        assert (decode_image(bytes(data), "x") == picture).all()
 
 
 def test_bytes_after_the_end_do_no_harm(zoo: dict[str, bytes]) -> None:
