@@ -231,7 +231,7 @@ def auto_workers() -> int:
     """How many worker processes `--workers auto` means: one for each core but one, at most 8.
 
     The training process needs a core for itself, also where a GPU does the arithmetic, since it feeds it. So
-    one core has no worker, and two have one. A worker costs about 400 MB of memory, hence the 8.
+    one core has no worker, and two have one. Each costs memory, hence the 8.
     """
     return min(_cores() - 1, MOST_WORKERS)
 

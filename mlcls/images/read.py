@@ -2,7 +2,8 @@
 
 What every path (training, validation, prediction) gets: EXIF orientation applied, gray and palette expanded,
 transparency laid over white, 16 bits brought to 8, CMYK converted, the first frame of an animation. A file
-that is cut off or damaged is an error with its name; it is never replaced, and never half gray.
+that is cut off is an error with its name, and so is damage that a checksum or the decoder notices; it is never
+replaced by another picture. (Bits flipped inside a whole JPEG can go unnoticed: the format has no checksum.)
 """
 
 import os
@@ -57,7 +58,7 @@ def read_image(path: str | os.PathLike[str]) -> Pixels:
     except FileNotFoundError as error:
         raise ImageError(f"{name}: no such image; check the name and --images") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = error.strerror if isinstance(error, OSError) else str(error)
+        reason = (isinstance(error, OSError) and error.strerror) or str(error)
         raise ImageError(f"{name}: cannot be opened: {reason}") from error
     return decode_image(data, name)
 
@@ -89,7 +90,10 @@ def decode_image(data: bytes, name: str) -> Pixels:
     try:
         decoded = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
     except cv2.error as error:
-        raise ImageError(f"{name}: cannot be decoded ({error.err}); replace it or leave it out") from error
+        reason = (
+            getattr(error, "err", None) or "its decoder failed"
+        )  # an exception of unknown kind has no text
+        raise ImageError(f"{name}: cannot be decoded ({reason}); replace it or leave it out") from error
     if decoded is None or decoded.size == 0:
         raise ImageError(
             f"{name}: the {header.format.upper()} is damaged, cut off, or of a rare kind; "
