@@ -6,6 +6,7 @@ middle of an epoch, give the same bytes.
 """
 
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -289,6 +290,7 @@ def _cores() -> int:
 
 
 def _start_worker(worker: int) -> None:
-    cv2.setNumThreads(
-        0
-    )  # a worker is one thread: the others belong to its siblings and to the training process
+    # a worker is one thread: the others belong to its siblings and to the training process
+    cv2.setNumThreads(0)
+    # Ctrl-C is the training process's to answer; it ends its workers when it is done with them
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
