@@ -39,7 +39,7 @@ from mlcls.workflows.setup import Setup
 if TYPE_CHECKING:
     from rich.console import Console
 
-EXAMPLES = 4  # images of the test subset shown at the end
+EXAMPLES = 3  # images of the test subset shown at the end
 
 
 def finish(

@@ -132,7 +132,7 @@ def learn(setup: Setup, console: Console) -> Learned:
     figures: list[EpochFigures] = []
     iterations: list[tuple[int, float | None]] = []
     best: tuple[int, dict[str, Tensor], Predictions] | None = None
-    stopped, stage = f"all {recipe.epochs} epochs are done", 0
+    stopped, stage = "all epochs are done", 0
     feedback = Feedback()
     with EpochTable(console) as table:
         epochs = run_epochs(
