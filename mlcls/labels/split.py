@@ -122,11 +122,16 @@ def _split_of(subset_of_row: NDArray[np.int64], notes: Iterable[str] = ()) -> Sp
     return Split(train, val, test, tuple(notes))
 
 
-def split_by_column(values: Sequence[object], *, column: str) -> Split:
+def split_by_column(values: Sequence[object], *, column: str, allow_no_val: bool = False) -> Split:
     """The split that a column states: train/training, val/valid/validation/dev, test/testing, in any case.
 
+    Args:
+        values: [N], the column's cells.
+        column: its name, for messages.
+        allow_no_val: whether a column that names no row val gives a split whose val is empty, for the caller to fill.
+
     Raises:
-        TableError: another value in the column; no row for train, or none for val.
+        TableError: another value in the column; no row for train, or, but for `allow_no_val`, none for val.
     """
     texts = [str(value).strip() for value in values]
     unknown = list(dict.fromkeys(text for text in texts if text.lower() not in SPELLINGS))
@@ -134,17 +139,26 @@ def split_by_column(values: Sequence[object], *, column: str) -> Split:
         row = next(index for index, text in enumerate(texts) if text == unknown[0])
         raise TableError(
             f"column '{column}' (--split column:{column}) must say train, val or test in each row, but holds "
-            f"{_some_names(unknown)} (first in data row {row + 1}); mend these cells or choose another column"
+            f"{_some_names(unknown)} (first in data row {row + 1}); {_column_remedy(unknown)}"
         )
     split = _split_of(np.array([SUBSETS.index(SPELLINGS[text.lower()]) for text in texts], dtype=np.int64))
     remedy = {
         "train": "name some rows train",
-        "val": "name some rows val, give --val-labels, or let fractions divide it (--split 0.7,0.15,0.15)",
+        "val": "name some rows val, or let fractions divide the table instead (--split 0.7,0.15,0.15)",
     }
     for subset, what in remedy.items():
-        if not len(getattr(split, subset)):
+        if not len(getattr(split, subset)) and not (subset == "val" and allow_no_val):
             raise TableError(f"column '{column}' (--split column:{column}) names no row {subset}; {what}")
     return split
+
+
+def _column_remedy(unknown: Sequence[str]) -> str:
+    if all(text.removesuffix(".0").isdecimal() for text in unknown):
+        return (
+            "numbers are not understood, since nothing says which subset each of them means; write train "
+            "(or training), val (or valid, validation, dev) and test (or testing) in their place"
+        )
+    return "mend these cells or choose another column"
 
 
 def _some_names(names: Sequence[str], limit: int = 5) -> str:

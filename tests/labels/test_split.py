@@ -319,3 +319,20 @@ def test_joined_groups_are_the_connected_ones(pairs: list[tuple[int, ...]]) -> N
             low = min(reference[first], reference[second])
             reference[first] = reference[second] = low
     assert [[a == b for b in ids] for a in ids] == [[a == b for b in reference] for a in reference]
+
+
+def test_a_column_without_val_rows_may_leave_val_to_the_caller():
+    split = split_by_column(["train", "test", "train"], column="part", allow_no_val=True)
+    assert [part.tolist() for part in parts(split)] == [[0, 2], [], [1]]
+    with pytest.raises(TableError, match="names no row train"):
+        split_by_column(["val", "test"], column="part", allow_no_val=True)
+    with pytest.raises(TableError, match="names no row val; name some rows val, or let fractions") as error:
+        split_by_column(["train", "test"], column="part")
+    assert "--val-labels" not in str(error.value)  # refused together with --split column:
+
+
+def test_a_column_of_numbers_is_told_what_is_expected():
+    with pytest.raises(TableError, match=r"'0', '1', '2' .*numbers are not understood.*write train"):
+        split_by_column([0, 1, 2], column="part")
+    with pytest.raises(TableError, match=r"'holdout' .*; mend these cells"):
+        split_by_column(["train", "val", "holdout"], column="part")
