@@ -62,7 +62,23 @@ __all__ = [
 ]
 
 
+_ROOMS = (
+    "bundle",
+    "errors",
+    "images",
+    "labels",
+    "learning",
+    "models",
+    "recipe",
+    "reports",
+    "scoring",
+    "workflows",
+)
+
+
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:  # `import mlcls` is enough for `mlcls.scoring.metrics.evaluate`
+        return importlib.import_module(f"mlcls.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'mlcls' has no attribute '{name}'")
     return getattr(importlib.import_module(_HOMES[name]), name)

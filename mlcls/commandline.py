@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
-from mlcls.errors import MlclsError, RecipeError
+from mlcls.errors import MlclsError, RecipeError, is_out_of_memory
 from mlcls.kinds import auto_integer, integer, key_values, number, text_list
 from mlcls.recipe import Recipe, flag_of
 
@@ -108,7 +108,7 @@ def run_command(command: Callable[[Sequence[str] | None], int], argv: Sequence[s
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         return _failed(what, GAVE_OUT if gave_out else WRONG_INPUT, debug)
     except RuntimeError as error:
-        if "out of memory" not in str(error):  # what torch says when a GPU's memory gives out
+        if not is_out_of_memory(error):
             raise
         return _failed(
             "out of memory on the device: try a smaller --batch-size or --image-size", GAVE_OUT, debug

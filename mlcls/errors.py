@@ -15,6 +15,12 @@ A message names the file, the line and column or the flag, says what was expecte
 from typing import ClassVar
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch says so: a device's memory, or the processor's own, gave out."""
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+
+
 class MlclsError(Exception):
     """A mistake that a person can mend. Commands print it as one message and exit with `exit_code`."""
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mlcls.commandline import Parser, add_recipe_flags, console_on, recipe_flags, run_command
+from mlcls.errors import RecipeError
 from mlcls.recipe import IMAGES, TABLE, build_recipe
 
 
@@ -33,10 +34,13 @@ def _inspect(argv: Sequence[str] | None) -> int:
 
     from mlcls.workflows.inspection import inspect_data, write_preview
 
+    preview = Path(arguments.preview) if arguments.preview else None
+    if preview and not preview.parent.is_dir():
+        raise RecipeError(f"--preview {preview}: there is no folder {preview.parent}")
     data = inspect_data(recipe, console_on(sys.stdout), console_on(sys.stderr))
-    if arguments.preview:
-        write_preview(Path(arguments.preview), recipe, data)
-        sys.stdout.write(f"preview: {arguments.preview}\n")
+    if preview:
+        write_preview(preview, recipe, data)
+        sys.stdout.write(f"preview: {preview}\n")
     return 0
 
 

@@ -61,7 +61,10 @@ def _predict(argv: Sequence[str] | None) -> int:
 
 
 def _threshold(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
     if not 0 <= value <= 1:
         raise RecipeError(f"--threshold: expected a number from 0 to 1, got {text}")
     return value

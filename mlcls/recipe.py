@@ -136,6 +136,7 @@ class Recipe:
         group=TRAINING,
         kind=integer,
         least=0,
+        below=2**63,
     )
     workers: int | str = _setting(
         "auto", "processes that load images", group=TRAINING, kind=auto_integer, least=0
@@ -219,7 +220,7 @@ def flag_of(name: str) -> str:
 
 def _checked(field: "dataclasses.Field[Any]", value: Any) -> Any:
     """The field's value in its own type; ValueError says what was expected and what was given."""
-    if value is None and field.default is None:
+    if value in (None, "") and field.default is None:
         return None
     rules = field.metadata
     try:

@@ -46,6 +46,7 @@ def _train(argv: Sequence[str] | None) -> int:
     recipe = build_recipe(arguments.recipe, **recipe_flags(arguments))
 
     from mlcls.workflows import training
+    from mlcls.workflows.finishing import FAILED
 
     given = sys.argv[1:] if argv is None else argv
     record = training.fit(
@@ -58,7 +59,7 @@ def _train(argv: Sequence[str] | None) -> int:
     stopped = record.stopped_because or ""
     if stopped == training.INTERRUPTED:
         return INTERRUPTED
-    return GAVE_OUT if stopped.startswith(training.FAILED) else 0
+    return GAVE_OUT if stopped.startswith(FAILED) else 0
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ import sys
 from collections.abc import Sequence
 
 from mlcls.commandline import Parser, add_recipe_flags, console_on, recipe_flags, run_command
-from mlcls.recipe import TABLE, Recipe
+from mlcls.errors import RecipeError
+from mlcls.recipe import TABLE, Recipe, flag_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,12 +30,20 @@ def _tune(argv: Sequence[str] | None) -> int:
     )
     arguments = parser.parse_args(argv)
 
+    table_flags = {name: value for name, value in recipe_flags(arguments).items() if value is not None}
+    table_flags.pop("objective")
+    table_flags.pop("device")
+    if arguments.labels is None and table_flags:
+        raise RecipeError(
+            f"{flag_of(next(iter(table_flags)))}: speaks of a table; name it with --labels, or leave this flag out"
+        )
+
     from mlcls.workflows.tuning import tune_bundle
 
     tune_bundle(
         arguments.model,
         objective=arguments.objective,
-        table=None if arguments.labels is None else Recipe(**recipe_flags(arguments)),
+        table=None if arguments.labels is None else Recipe(**table_flags),
         dry_run=arguments.dry_run,
         device=arguments.device,
         console=console_on(sys.stdout),

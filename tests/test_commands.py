@@ -244,6 +244,14 @@ def test_recipes_are_listed_with_a_line_each(capsys: pytest.CaptureFixture[str])
         (["--augment-args", "hflips=1"], "--augment-args"),
         (["--loss-args", "gama=1"], "gama"),
         (["--attributes", "red,brigth"], "brigth"),
+        (["--optimizer-args", "zz=1"], "zz"),
+        (["--lr-finetune", "0"], "--lr-finetune"),
+        (["--unfreeze", "layer9", "--epochs", "1"], "layer9"),
+        (["--seed", str(2**64)], "--seed"),
+        (["--schedule-args", "zz=1"], "zz"),
+        (["--split", "file:nowhere.csv"], "nowhere.csv"),
+        (["--split", "column:"], "--split column:"),
+        (["--backbone-args", "zz=1"], "--backbone-args"),
         (["--images", "nowhere"], "nowhere"),
     ],
 )
@@ -284,6 +292,16 @@ def test_a_finished_bundle_is_kept_unless_told(
     assert train.main(["--labels", str(toy), "--out", str(toy_bundle), *TINY]) == 2
     assert "--overwrite" in message(capsys)
     assert (toy_bundle / "bundle.json").read_bytes() == before
+
+
+def test_files_of_ones_own_are_not_replaced_unasked(
+    toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "recipe.toml").write_text("epochs = 1\n")
+    flags = ["--recipe", str(tmp_path / "recipe.toml"), "--labels", str(toy), "--out", str(tmp_path), *TINY]
+    assert train.main(flags) == 2
+    assert "recipe.toml" in message(capsys)
+    assert (tmp_path / "recipe.toml").read_text() == "epochs = 1\n"
 
 
 def test_overwrite_replaces_a_bundle(toy: Path, toy_bundle: Path, tmp_path: Path) -> None:
@@ -349,6 +367,77 @@ def test_a_loss_that_is_not_finite_ends_with_exit_code_3_and_names_images(
     text = message(capsys)
     assert "not finite" in text
     assert "img_0" in text
+
+
+def after_an_epoch(folder: Path, action: str) -> None:
+    """A module `late.py` with a loss that does something else than compute from its 20th step on."""
+    (folder / "late.py").write_text(
+        "import torch.nn.functional as F\n\ncalls = 0\n\n\n"
+        "def loss(logits, targets):\n    global calls\n    calls += logits.requires_grad\n"
+        f"    if calls > 20:\n        {action}\n"
+        "    return F.binary_cross_entropy_with_logits(logits, targets, reduction='none')\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("action", "code", "expected"),
+    [
+        ("return logits * float('nan')", 3, "not finite"),
+        ("raise MemoryError", 3, "out of memory"),
+        ("raise OSError(5, 'the drive is gone')", 3, "the drive is gone"),
+        ('raise RuntimeError("DefaultCPUAllocator: can\'t allocate memory")', 3, "out of memory"),
+        ("raise KeyboardInterrupt", 130, "interrupted"),
+    ],
+)
+def test_what_was_learned_before_a_failure_is_kept(
+    action: str, code: int, expected: str, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after_an_epoch(tmp_path, action)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "late", raising=False)
+    flags = [
+        "--loss",
+        "late:loss",
+        "--batch-size",
+        "4",
+        "--epochs",
+        "9",
+        "--unfreeze-epoch",
+        "0",
+        "--augment",
+        "none",
+    ]
+    assert train.main(["--labels", str(toy), "--out", str(tmp_path / "o"), *TINY, *flags]) == code
+    metrics = load(tmp_path / "o" / "metrics.json")
+    assert expected in metrics["stopped_because"]
+    assert metrics["best_epoch"] < len(metrics["epochs"])
+    assert predict.main(["--model", str(tmp_path / "o"), "--images", str(toy.parent)]) == 0
+
+
+def test_a_fault_of_the_program_is_not_hidden(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after_an_epoch(tmp_path, "raise RuntimeError('a bug')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "late", raising=False)
+    flags = ["--loss", "late:loss", "--batch-size", "4", "--epochs", "9", "--unfreeze-epoch", "0"]
+    with pytest.raises(RuntimeError, match="a bug"):
+        train.main(["--labels", str(toy), "--out", str(tmp_path / "o"), *TINY, *flags])
+
+
+def test_bfloat16_changes_training_but_not_what_predict_shows(toy: Path, tmp_path: Path) -> None:
+    flags = ["--precision", "bf16", *ONE_EPOCH]
+    assert train.main(["--labels", str(toy), "--out", str(tmp_path / "o"), *TINY, *flags]) == 0
+    saved = rows(tmp_path / "o" / "predictions-test.csv")[1:]
+    paths = [str(toy.parent / "images" / row[0]) for row in saved]
+    csv_file = str(tmp_path / "p.csv")
+    assert predict.main(["--model", str(tmp_path / "o"), "--image", *paths, "--out", csv_file]) == 0
+    found = rows(tmp_path / "p.csv")[1:]
+    np.testing.assert_allclose(
+        [[float(cell) for cell in row[2::2]] for row in saved],
+        [[float(cell) for cell in row[2:-1:2]] for row in found],
+        atol=1e-6,
+    )
 
 
 # --- predict -------------------------------------------------------------------------------------------------------
@@ -499,6 +588,13 @@ def test_thresholds_can_be_tuned_on_another_table(bundle: Path, tmp_path: Path) 
 def test_tuning_at_the_end_of_training_is_what_the_command_does(bundle: Path, toy_bundle: Path) -> None:
     assert tune_thresholds.main(["--model", str(bundle)]) == 0
     assert (bundle / "thresholds.json").read_bytes() == (toy_bundle / "thresholds.json").read_bytes()
+
+
+def test_a_flag_of_the_table_without_a_table_is_a_mistake(
+    bundle: Path, toy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tune_thresholds.main(["--model", str(bundle), "--images", str(toy.parent)]) == 2
+    assert "--images" in message(capsys)
 
 
 def test_mistakes_in_tuning(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

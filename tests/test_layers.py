@@ -130,3 +130,11 @@ def test_public_names_load_and_none_is_a_submodule() -> None:
     assert not set(mlcls.__all__) & submodules
     for name in mlcls.__all__:
         assert getattr(mlcls, name).__name__ == name
+
+
+def test_the_dotted_names_of_the_documents_need_no_import_of_their_own() -> None:
+    names = ("scoring.metrics.evaluate", "scoring.thresholds.tune", "labels.table.read_table")
+    loaded = loaded_by("import mlcls\n" + "\n".join(f"mlcls.{name}" for name in names))
+    assert "torch" not in loaded
+    with pytest.raises(AttributeError):
+        _ = mlcls.scoring.nothing

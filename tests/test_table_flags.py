@@ -136,3 +136,44 @@ def test_validation_is_taken_from_the_first_table_where_only_the_test_has_its_ow
     flags = ["--images", str(images), "--test-labels", str(table), "--split", "0.6,0.2,0.2"]
     data = trained(images, tmp_path / "o", content, *flags)["data"]
     assert data["split"] == {"train": 6, "val": 2, "test": 4}
+
+
+def test_a_column_without_validation_has_some_of_train_taken_for_it(images: Path, tmp_path: Path) -> None:
+    content = lines([f"{n % 2} {'test' if n > 9 else 'train'}" for n in range(12)], "image red part")
+    data = trained(images, tmp_path / "o", content, "--split", "column:part")["data"]
+    assert data["split"] == {"train": 8, "val": 2, "test": 2}
+    assert any("no rows for validation" in note for note in data["notes"])
+
+
+def test_the_limit_of_broken_images_counts_images_not_rows(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for path in images.iterdir():
+        (folder / path.name).write_bytes(b"broken" if path.stem in ("1", "2") else path.read_bytes())
+    rows = [f"{n},human,label{k},{(n + k) % 2}" for n in range(12) for k in range(5)]  # five rows an image
+    (tmp_path / "labels.csv").write_text("\n".join(["ImageID,Source,LabelName,Confidence", *rows]) + "\n")
+    assert inspect.main(["--labels", str(tmp_path / "labels.csv")]) == 2
+    assert "2 images cannot be read" in capsys.readouterr().err
+
+
+def test_a_split_beside_tables_of_their_own_is_refused_or_told(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, val = tmp_path / "a.csv", tmp_path / "b.csv"
+    table.write_text("image,red\n" + "".join(f"{n}.png,{n % 2}\n" for n in range(6)))
+    val.write_text("image,red\n" + "".join(f"{n}.png,{n % 2}\n" for n in range(6, 12)))
+    flags = ["--labels", str(table), "--val-labels", str(val), "--images", str(images)]
+    (tmp_path / "split.csv").write_text("image,subset\n")
+    assert inspect.main([*flags, "--split", f"file:{tmp_path / 'split.csv'}"]) == 2
+    assert "--val-labels" in capsys.readouterr().err
+    assert inspect.main([*flags, "--split", "0.1,0.1,0.8"]) == 0
+    assert "is not used" in capsys.readouterr().out
+
+
+def test_inspect_refuses_what_train_refuses(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = images.parent / "labels.txt"
+    table.write_text(lines(["NA"] * 12, "image red"))
+    assert inspect.main(["--labels", str(table), "--attributes", "red"]) == 2
+    assert "error: " in capsys.readouterr().err

@@ -25,7 +25,9 @@ from mlcls.scoring.thresholds import TunedThreshold
 
 FORMAT = 1
 MANIFEST, WEIGHTS, THRESHOLDS = "bundle.json", "weights.safetensors", "thresholds.json"
+OTHER_FILES = (WEIGHTS, THRESHOLDS, "recipe.toml", "metrics.json", "iterations.csv", "split.csv")
 STAGING, CHECKPOINT = ".writing", "checkpoint"
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -47,19 +49,29 @@ def prepare_folder(folder: Path, *, overwrite: bool) -> None:
     """Make sure, before any work is done, that a bundle can be written to `folder`.
 
     Raises:
-        BundleError: it holds a bundle or a checkpoint and `overwrite` is off, or a file stands in its place.
-        OutputError: it cannot be written to.
+        BundleError: it holds a bundle, a checkpoint or files of these names and `overwrite` is off; a file stands in
+            its place; it cannot be written to.
+        OutputError: the disk is full.
     """
     if folder.exists() and not folder.is_dir():
         raise BundleError(f"--out {folder}: a file stands there; name a folder")
-    for name, what in ((MANIFEST, "a finished bundle"), (CHECKPOINT, "an unfinished run")):
+    kinds = {MANIFEST: "a finished bundle", CHECKPOINT: "an unfinished run"}
+    for name in (MANIFEST, CHECKPOINT, *OTHER_FILES):
         if (folder / name).exists() and not overwrite:
+            what = kinds.get(name, f"a file {name} that would be replaced")
             raise BundleError(f"--out {folder}: {what} stands there; name another folder, or add --overwrite")
     place = folder.absolute()
     while not place.exists():
         place = place.parent
-    with _writing(folder), tempfile.TemporaryFile(dir=place) as probe:
-        probe.write(b"0")
+    try:
+        with tempfile.TemporaryFile(dir=place) as probe:
+            probe.write(b"0")
+    except OSError as error:
+        if error.errno in FULL:
+            raise OutputError(f"--out {folder}: the disk is full; make room and run it again") from error
+        raise BundleError(
+            f"--out {folder}: cannot be written ({error.strerror}); name another folder"
+        ) from error
 
 
 @contextmanager
@@ -68,7 +80,7 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             raise OutputError(f"{path}: the disk is full; make room and run it again") from error
         where = error.filename or path
         raise OutputError(

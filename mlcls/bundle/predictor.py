@@ -39,6 +39,8 @@ class Predictor:
     ) -> None:
         from mlcls.models.forward import resolve_device
 
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise RecipeError(f"threshold: expected a number from 0 to 1, got {threshold}")
         self.bundle = load_bundle(model)
         self.attributes = self.bundle.attributes
         tuned = self.bundle.threshold_values()
@@ -50,7 +52,8 @@ class Predictor:
         """The rows of `--format json`, one an image, in the order given.
 
         Args:
-            images: paths, uint8 RGB arrays [H, W, 3] (also gray or with alpha), or PIL images.
+            images: paths, uint8 RGB arrays [H, W, 3] (also gray or with alpha), or PIL images; one of them alone
+                is a list of one.
 
         Returns:
             For each image `{"image", "attributes": [{"name", "probability", "threshold", "present"}], "present"}`,
@@ -124,7 +127,8 @@ class Predictor:
 
         The next batch is decoded in threads (OpenCV lets go of the interpreter) while this one is used.
         """
-        numbered = enumerate(images)
+        alone = isinstance(images, str | Path) or hasattr(images, "getexif") or getattr(images, "ndim", 4) < 4
+        numbered = enumerate([images] if alone else images)
         with ThreadPoolExecutor() as threads:
 
             def submit() -> list[Any]:

@@ -40,7 +40,8 @@ class Preprocessing:
         image_size: S, the side of the square in pixels.
         fit: a key of `FITS`.
         interpolation: a key of `INTERPOLATIONS` (timm's names), for sides that grow.
-        crop_pct: in (0, 1], for `crop` alone: the part of the shorter side that the square takes.
+        crop_pct: above 0, for `crop` alone: the part of the shorter side that the square takes. A few of timm's
+            configurations have more than 1 and pad; here the square is then the whole shorter side.
         mean, std: of the RGB channels on the scale 0..1; the model applies them, `pad` fills with the mean.
     """
 
@@ -54,8 +55,8 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if self.image_size < 1:
             raise RecipeError(f"--image-size: expected a side in pixels of at least 1, got {self.image_size}")
-        if not 0 < self.crop_pct <= 1:
-            raise RecipeError(f"crop_pct: expected a part of the image in (0, 1], got {self.crop_pct}")
+        if not self.crop_pct > 0:
+            raise RecipeError(f"crop_pct: expected a part of the image above 0, got {self.crop_pct}")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise RecipeError(
                 f"mean and std: expected three numbers each, std above 0; got {self.mean}, {self.std}"
@@ -108,7 +109,7 @@ def squash(image: Pixels, preprocessing: Preprocessing) -> Pixels:
 def crop(image: Pixels, preprocessing: Preprocessing) -> Pixels:
     """timm's evaluation transform: the shorter side to floor(S / crop_pct), then the S x S centre."""
     side = preprocessing.image_size
-    short = math.floor(side / preprocessing.crop_pct)
+    short = math.floor(side / min(1.0, preprocessing.crop_pct))
     image = _centre_of_long_side(image)
     height, width = image.shape[:2]
     # as torchvision's Resize: the longer side's fraction is dropped

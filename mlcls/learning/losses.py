@@ -124,14 +124,19 @@ def build_loss(name: str, *, pos_weight: Tensor | None, settings: Mapping[str, A
     function = look_up(LOSSES, name, "--loss")
     _require("pos_weight" not in settings, f"{what}: pos_weight is no setting of a loss; use --pos-weight")
     keywords = settings_for(function, settings, LOSSES, what, positional=2)
-    takes = setting_names(function, what, positional=2)
-    if pos_weight is not None and (takes is None or "pos_weight" in takes):
+    if pos_weight is not None and takes_pos_weight(name):
         keywords["pos_weight"] = pos_weight
     loss = partial(_elementwise, function, keywords, what)
     if name in LOSSES:  # a wrong setting shows before anything is trained
         blank = torch.zeros(1, 1 if pos_weight is None else pos_weight.numel(), device=_device(pos_weight))
         loss(blank, blank)
     return loss
+
+
+def takes_pos_weight(name: str) -> bool:
+    """Whether the loss called `name` has a parameter `pos_weight` (or takes every keyword)."""
+    takes = setting_names(look_up(LOSSES, name, "--loss"), f"--loss {name}", positional=2)
+    return takes is None or "pos_weight" in takes
 
 
 def masked_loss(loss: Loss, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -64,6 +64,9 @@ def gather(recipe: Recipe, console: "Console", labels: Any = None) -> LabelledIm
     paths = [table.images_dir / name for name in table.images]
     duplicates = find_duplicates(paths)
     split, split_notes = _split(recipe, table, duplicates)
+    for name, rows in (("training", split.train), ("validation", split.val)):
+        if not len(rows) or np.isnan(table.labels[rows]).all():
+            raise TableError(f"{table.report.source}: the {name} subset has no known label")
     facts = _facts(table, unreadable, duplicates, split, split_notes)
     return LabelledImages(table, split, facts)
 
@@ -93,9 +96,10 @@ def read_recipe_table(recipe: Recipe, labels: Any = None) -> LabelTable:
     others = {"val": recipe.val_labels, "test": recipe.test_labels}
     if not any(others.values()):
         return table
-    if column is not None:
+    if recipe.split.startswith(("column:", "file:")):
         raise RecipeError(
-            "--split column: the subsets come from --val-labels and --test-labels already; name one of the two"
+            f"--split {recipe.split}: the subsets come from --val-labels and --test-labels already; "
+            "give either these tables or --split"
         )
     tables = {"train": table}
     for subset, path in others.items():
@@ -108,7 +112,7 @@ def leave_out_unreadable(table: LabelTable, console: "Console") -> tuple[LabelTa
     """The table without the images that cannot be decoded, and their names.
 
     Raises:
-        TableError: with those missing they are more than a tenth of the rows.
+        TableError: with those missing they are more than a tenth of the images.
     """
     paths = [table.images_dir / name for name in table.images]
     with progress(console, "checking images", len(paths)) as advance:
@@ -117,13 +121,14 @@ def leave_out_unreadable(table: LabelTable, console: "Console") -> tuple[LabelTa
         return table, ()
     bad = np.array([index for index, _ in failures], dtype=np.intp)
     names = tuple(str(name) for name in table.images[bad])
-    left_out = len(names) + len(table.report.missing)
-    if left_out > MAX_LEFT_OUT * table.report.rows or len(names) == len(table.images):
+    missing = len(set(table.report.missing))
+    asked = len(table.images) + missing  # images, not rows: a table may have many rows an image
+    if len(names) + missing > MAX_LEFT_OUT * asked or len(names) == len(table.images):
         shown = "\n".join(f"  {message}" for _, message in failures[:20])
         more = f"\n  and {len(failures) - 20} more" if len(failures) > 20 else ""
         raise TableError(
-            f"{table.report.source}: {len(names)} images cannot be read and {len(table.report.missing)} are missing, "
-            f"more than a tenth of {table.report.rows} rows; mend or remove them:\n{shown}{more}"
+            f"{table.report.source}: {len(names)} images cannot be read and {missing} are missing, "
+            f"more than a tenth of {asked} images; mend or remove them:\n{shown}{more}"
         )
     return select_rows(table, np.setdiff1d(np.arange(len(table.images)), bad)), names
 
@@ -148,7 +153,7 @@ def _split(
         split = read_split(Path(recipe.split.removeprefix("file:")), table.images.tolist())
     elif recipe.split.startswith("column:"):
         assert table.subsets is not None
-        split = split_by_column(table.subsets.tolist(), column=recipe.split.removeprefix("column:"))
+        split = _split_of_column(recipe, table, groups)
     elif table.subsets is not None:
         split = _split_of_tables(recipe, table, groups)
     else:
@@ -166,13 +171,41 @@ def _split_of_tables(recipe: Recipe, table: LabelTable, groups: NDArray[np.int64
     """Subsets as the tables give them; validation, where it has no table, is taken from the first."""
     assert table.subsets is not None
     rows = {name: np.flatnonzero(table.subsets == name) for name in ("train", "val", "test")}
-    if recipe.val_labels:
-        return Split(rows["train"], rows["val"], rows["test"], ())
-    train, val, _ = parse_fractions(recipe.split)
+    split = Split(rows["train"], rows["val"], rows["test"])
+    if not recipe.val_labels:
+        return _carve_val(recipe, table, groups, split, parse_fractions(recipe.split))
+    if recipe.split != Recipe().split:
+        return dataclasses.replace(
+            split, notes=(f"--split {recipe.split} is not used: the tables are the subsets",)
+        )
+    return split
+
+
+def _split_of_column(recipe: Recipe, table: LabelTable, groups: NDArray[np.int64]) -> Split:
+    """Subsets as a column gives them; validation, where it has none, is taken from train."""
+    assert table.subsets is not None
+    column = recipe.split.removeprefix("column:")
+    split = split_by_column(table.subsets.tolist(), column=column, allow_no_val=True)
+    if len(split.val):
+        return split
+    carved = _carve_val(recipe, table, groups, split, parse_fractions(Recipe().split))
+    note = f"the column '{column}' has no rows for validation: {len(carved.val)} of train were taken for it"
+    return dataclasses.replace(carved, notes=(note, *carved.notes))
+
+
+def _carve_val(
+    recipe: Recipe,
+    table: LabelTable,
+    groups: NDArray[np.int64],
+    split: Split,
+    fractions: tuple[float, float, float],
+) -> Split:
+    """The split with validation taken out of train, in the proportion of these fractions."""
+    train, val, _ = fractions
     total = train + val
-    first = select_rows(table, rows["train"])
-    part = _stratified(recipe, first, groups[rows["train"]], (train / total, val / total, 0.0))
-    return Split(rows["train"][part.train], rows["train"][part.val], rows["test"], part.notes)
+    first = select_rows(table, split.train)
+    part = _stratified(recipe, first, groups[split.train], (train / total, val / total, 0.0))
+    return Split(split.train[part.train], split.train[part.val], split.test, part.notes)
 
 
 def _same_value(values: "NDArray[np.object_] | None") -> list[tuple[int, ...]]:
@@ -191,8 +224,8 @@ def _torn(split: Split, groups: NDArray[np.int64]) -> tuple[str, ...]:
     if not torn:
         return ()
     return (
-        f"{torn} groups of images that belong together (byte-identical, or of one --group-column value) stand in "
-        "more than one subset of the given split: figures on them flatter",
+        f"{torn} group{'s' if torn > 1 else ''} of images that belong together (byte-identical, or of one "
+        "--group-column value) in more than one subset of the given split: figures on them flatter",
     )
 
 
@@ -225,7 +258,8 @@ def _facts(
 
 def _table_notes(table: LabelTable) -> tuple[str, ...]:
     """What reading the table found besides what has a field of its own in the record."""
-    report, notes = table.report, []
+    report = table.report
+    notes = list(report.notes)
     if report.repeated:
         notes.append(
             f"{len(report.repeated)} images stand in several rows, which were merged: {_some(report.repeated)}"

@@ -18,6 +18,7 @@ from torch import Tensor
 
 import mlcls
 from mlcls.bundle.files import THRESHOLDS, WEIGHTS, staged_bundle, write_thresholds
+from mlcls.errors import ImageError
 from mlcls.labels.split import write_split
 from mlcls.models.forward import predict_logits, to_scores
 from mlcls.recipe import recipe_toml
@@ -39,6 +40,7 @@ from mlcls.workflows.setup import Setup
 if TYPE_CHECKING:
     from rich.console import Console
 
+FAILED = "failed: "  # how `stopped_because` begins when the numbers, the machine or the images gave out
 EXAMPLES = 3  # images of the test subset shown at the end
 
 
@@ -60,7 +62,14 @@ def finish(
         started: when the run began, by `time.monotonic`.
     """
     setup.classifier.load_state_dict(weights)
-    test = _predict_test(setup)
+    try:
+        test = _predict_test(setup)
+    except (
+        ImageError,
+        OSError,
+    ) as error:  # an image that was there before: what was learned is saved all the same
+        test, why = None, f"{FAILED}the test subset could not be scored: {error}"
+        record = dataclasses.replace(record, stopped_because=why)
     tuned = tune_report(val.labels, val.scores, setup.recipe.objective, val.attributes)
     values = np.array([t.threshold for t in tuned])
     entries = {
@@ -79,7 +88,7 @@ def finish(
         tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
         (folder / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
         write_thresholds(folder / THRESHOLDS, tuned)
-        (folder / "recipe.toml").write_text(recipe_toml(setup.recipe, _repeat(out)), encoding="utf-8")
+        (folder / "recipe.toml").write_text(recipe_toml(setup.recipe, _repeat(setup, out)), encoding="utf-8")
         (folder / "metrics.json").write_text(to_json(record), encoding="utf-8")
         _write_iterations(folder / "iterations.csv", iterations)
         write_split(folder / "split.csv", setup.data.table.images.tolist(), setup.data.split)
@@ -94,9 +103,7 @@ def finish(
 def _predict_test(setup: Setup) -> Predictions | None:
     if setup.test is None:
         return None
-    logits, labels, indices = predict_logits(
-        setup.classifier, setup.test, setup.device, setup.recipe.precision
-    )
+    logits, labels, indices = predict_logits(setup.classifier, setup.test, setup.device, "fp32")
     order = np.argsort(indices)
     names = setup.data.names(setup.data.split.test)
     return Predictions(names, setup.data.table.attributes, to_scores(logits)[order], labels[order])
@@ -122,7 +129,9 @@ def _manifest(setup: Setup) -> dict[str, Any]:
     }
 
 
-def _repeat(out: Path) -> str:
+def _repeat(setup: Setup, out: Path) -> str:
+    if setup.data.table.report.source == "DataFrame":
+        return "of a run on a DataFrame: mlcls.fit(build_recipe(this file), labels=the same DataFrame) repeats it"
     return f"repeats this run: python -m mlcls.train --recipe {out / 'recipe.toml'} --out ANOTHER_FOLDER"
 
 

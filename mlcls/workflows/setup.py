@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mlcls.errors import MlclsError, RecipeError, TableError, WeightsError
+from mlcls.errors import MlclsError, RecipeError, WeightsError
 from mlcls.images.augment import AUGMENTATIONS, AugmentSettings, build_augmentation
 from mlcls.images.dataset import (
     Batches,
@@ -23,8 +23,9 @@ from mlcls.images.dataset import (
 )
 from mlcls.images.preprocess import FITS, Preprocessing
 from mlcls.images.sampling import SAMPLERS
+from mlcls.labels.split import parse_fractions
 from mlcls.learning.epochs import Stage
-from mlcls.learning.losses import LOSSES, Loss, build_loss, pos_weight_from
+from mlcls.learning.losses import LOSSES, Loss, build_loss, pos_weight_from, takes_pos_weight
 from mlcls.learning.optimizers import OPTIMIZERS, build_optimizer
 from mlcls.learning.schedules import SCHEDULES, Schedule, build_schedule
 from mlcls.learning.stopping import MONITORS
@@ -84,6 +85,9 @@ def check_names(recipe: Recipe) -> None:
         partial(augment_settings, recipe),
         partial(_check_machine, recipe),
         partial(_check_model, recipe),
+        partial(_check_split, recipe),
+        partial(_check_loss, recipe),
+        partial(_check_optimizer, recipe),
     ]
     for check in checks:
         try:
@@ -91,7 +95,31 @@ def check_names(recipe: Recipe) -> None:
         except MlclsError as error:
             faults.append(str(error))
     if faults:
-        raise RecipeError("\n".join(faults))
+        raise RecipeError("\n".join(dict.fromkeys(faults)))
+
+
+def _check_split(recipe: Recipe) -> None:
+    kind, _, name = recipe.split.partition(":")
+    if kind == "file" and not Path(name).is_file():
+        raise RecipeError(f"--split {recipe.split}: no such file; name a bundle's split.csv")
+    if kind == "column" and not name:
+        raise RecipeError("--split column: expected the column's name, as in column:subset")
+    if kind not in ("file", "column"):
+        parse_fractions(recipe.split)
+
+
+def _check_loss(recipe: Recipe) -> None:
+    build_loss(recipe.loss, pos_weight=None, settings=recipe.loss_args)
+
+
+def _check_optimizer(recipe: Recipe) -> None:
+    for _, _, lr, epochs in _plans(recipe):
+        optimizer = build_optimizer(
+            recipe.optimizer, torch.nn.Linear(1, 1), lr, recipe.weight_decay, recipe.optimizer_args
+        )
+        build_schedule(
+            recipe.schedule, optimizer, steps_per_epoch=1, epochs=epochs, settings=recipe.schedule_args
+        )
 
 
 def _check_machine(recipe: Recipe) -> None:
@@ -134,7 +162,7 @@ def set_up(recipe: Recipe, data: LabelledImages) -> Setup:
         config["image_size"] = recipe.image_size
     preprocessing = Preprocessing(fit=recipe.fit, **config)
     labels = _training_labels(recipe, data)
-    _check_labels(recipe, data)
+    _check_monitor(recipe, data)
     weights = _pos_weight(recipe, labels, data.table.attributes)
     recipe = dataclasses.replace(
         recipe,
@@ -142,9 +170,6 @@ def set_up(recipe: Recipe, data: LabelledImages) -> Setup:
         precision=precision,
         image_size=preprocessing.image_size,
         workers=auto_workers() if recipe.workers == "auto" else recipe.workers,
-        images=str(data.table.images_dir)
-        if recipe.images is None and not _from_demo(recipe)
-        else recipe.images,
         pos_weight="none" if weights is None else ",".join(repr(float(w)) for w in weights),
     )
     torch.manual_seed(recipe.seed)
@@ -154,6 +179,7 @@ def set_up(recipe: Recipe, data: LabelledImages) -> Setup:
     pos_weight = None if weights is None else torch.from_numpy(weights).to(device)
     loss = build_loss(recipe.loss, pos_weight=pos_weight, settings=recipe.loss_args)
     steps = -(-train.count(0) // recipe.accumulate)
+    set_trainable(classifier, recipe.unfreeze)  # a wrong name is told now, not when its stage begins
     plans = _plans(recipe)
     stages = tuple(
         Stage(name, epochs, partial(_begin, recipe, classifier, unfreeze, lr, steps, epochs))
@@ -170,15 +196,9 @@ def set_up(recipe: Recipe, data: LabelledImages) -> Setup:
         stages=_stage_facts(classifier, plans),
         device=str(device),
         precision=precision,
-        notes=_weights_notes(recipe, classifier),
+        notes=_model_notes(recipe, classifier),
     )
     return Setup(recipe, data, preprocessing, classifier, train, val, test, loss, stages, facts, device)
-
-
-def _from_demo(recipe: Recipe) -> bool:
-    return (
-        recipe.labels.startswith("demo:") or recipe.val_labels is not None or recipe.test_labels is not None
-    )
 
 
 def _plans(recipe: Recipe) -> list[tuple[str, str, float, int]]:
@@ -224,13 +244,8 @@ def _training_labels(recipe: Recipe, data: LabelledImages) -> NDArray[np.float32
     return split_missing(labels)[0] if recipe.na == "negative" else labels
 
 
-def _check_labels(recipe: Recipe, data: LabelledImages) -> None:
-    """Refuse subsets from which nothing can be learned or chosen."""
-    for name, rows in (("training", data.split.train), ("validation", data.split.val)):
-        if np.isnan(data.table.labels[rows]).all():
-            raise TableError(
-                f"{data.table.report.source}: the {name} subset has no known label; change --split"
-            )
+def _check_monitor(recipe: Recipe, data: LabelledImages) -> None:
+    """Refuse to watch a figure that is undefined on this validation subset."""
     if recipe.monitor != "val_loss":
         labels = data.table.labels[data.split.val]
         if not (((labels == 1).any(axis=0)) & ((labels == 0).any(axis=0))).any():
@@ -246,6 +261,10 @@ def _pos_weight(
     """One weight an attribute [A], or None."""
     if recipe.pos_weight == "none":
         return None
+    if not takes_pos_weight(recipe.loss):
+        if recipe.pos_weight == "auto":
+            return None
+        raise RecipeError(f"--pos-weight: the loss {recipe.loss} takes none; give --pos-weight none")
     if recipe.pos_weight == "auto":
         return pos_weight_from(labels, recipe.pos_weight_cap)
     try:
@@ -255,7 +274,8 @@ def _pos_weight(
     if weights.shape != (len(attributes),) or not (np.isfinite(weights) & (weights > 0)).all():
         raise RecipeError(
             f"--pos-weight: expected auto, none, or {len(attributes)} positive numbers with commas between them, one "
-            f"for each of {', '.join(attributes[:8])}{' ...' if len(attributes) > 8 else ''}; got '{recipe.pos_weight}'"
+            f"for each of {', '.join(attributes[:8])}{' ...' if len(attributes) > 8 else ''}; "
+            f"got '{recipe.pos_weight}' (of a run on another table? then --pos-weight auto)"
         )
     return weights
 
@@ -275,7 +295,7 @@ def _classifier(recipe: Recipe, preprocessing: Preprocessing, attributes: int) -
     )
 
 
-def _weights_notes(recipe: Recipe, classifier: Classifier) -> tuple[str, ...]:
+def _model_notes(recipe: Recipe, classifier: Classifier) -> tuple[str, ...]:
     notes, left_out = [], classifier.weights.left_out
     if left_out:
         shown = ", ".join(left_out[:4]) + (f" and {len(left_out) - 4} more" if len(left_out) > 4 else "")
@@ -284,6 +304,11 @@ def _weights_notes(recipe: Recipe, classifier: Classifier) -> tuple[str, ...]:
         notes.append(
             "the backbone's weights are random and most of them stay so: with --weights none, train them all "
             "(--unfreeze all --unfreeze-epoch 0)"
+        )
+    if recipe.unfreeze != "none" and recipe.epochs <= recipe.unfreeze_epoch:
+        notes.append(
+            f"only the head trains: the second stage would begin at epoch {recipe.unfreeze_epoch} (--unfreeze-epoch), "
+            f"and there are {recipe.epochs} (--epochs)"
         )
     return tuple(notes)
 

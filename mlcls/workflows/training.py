@@ -15,7 +15,7 @@ from torch import Tensor
 
 import mlcls
 from mlcls.bundle.files import prepare_folder
-from mlcls.errors import NumericalError
+from mlcls.errors import ImageError, MlclsError, NumericalError, is_out_of_memory
 from mlcls.images.dataset import Batch, Batches
 from mlcls.learning.epochs import Feedback, TrainedEpoch, run_epochs
 from mlcls.learning.losses import masked_loss
@@ -29,13 +29,12 @@ from mlcls.reports.record import EpochFigures, Record
 from mlcls.scoring.metrics import evaluate
 from mlcls.scoring.predictions import Predictions
 from mlcls.workflows.data import gather, subset_counts
-from mlcls.workflows.finishing import finish
+from mlcls.workflows.finishing import FAILED, finish
 from mlcls.workflows.setup import Setup, check_names, set_up
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-FAILED = "failed: "  # how `stopped_because` begins when the numbers or the machine gave out
 INTERRUPTED = "interrupted"
 
 
@@ -166,10 +165,13 @@ def learn(setup: Setup, console: Console) -> Learned:
                         break
                     feedback.next_stage = True  # the head has learned what it can: on with its best weights
                     setup.classifier.load_state_dict(best[1])
-        except NumericalError as error:
+        except (MlclsError, MemoryError, OSError, RuntimeError) as error:
+            what = _gave_out(setup, error)
+            if what is None or (best is None and not isinstance(error, NumericalError)):
+                raise
             if best is None:
-                raise NumericalError(_with_images(setup, error)) from error
-            stopped = FAILED + _with_images(setup, error)
+                raise NumericalError(what) from error
+            stopped = FAILED + what  # what was learned is not lost with it
         except KeyboardInterrupt:
             if best is None:
                 raise
@@ -222,10 +224,10 @@ def _validate(setup: Setup, trained: TrainedEpoch, table: EpochTable) -> tuple[E
 def predict(
     setup: Setup, batches: Batches, table: EpochTable | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Logits and labels [N, A] of a subset, in its own order."""
+    """Logits and labels [N, A] of a subset, in its own order; in float32, as a bundle predicts."""
     advance = table.advance if table else None
     logits, labels, indices = predict_logits(
-        setup.classifier, batches, setup.device, setup.recipe.precision, on_batch=advance
+        setup.classifier, batches, setup.device, "fp32", on_batch=advance
     )
     order = np.argsort(indices)
     return logits[order], labels[order]
@@ -233,6 +235,19 @@ def predict(
 
 def _snapshot(classifier: torch.nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in classifier.state_dict().items()}
+
+
+def _gave_out(setup: Setup, error: Exception) -> str | None:
+    """What to say when numbers, memory, a disk or a loader gave out in the middle; None for a fault of the program."""
+    if isinstance(error, NumericalError):
+        return _with_images(setup, error)
+    if isinstance(error, ImageError | OSError):
+        return str(error)
+    if isinstance(error, MemoryError) or is_out_of_memory(error):
+        return "out of memory: try a smaller --batch-size or --image-size"
+    if "DataLoader worker" in str(error):
+        return f"a process that loads images was ended from outside ({error}); try fewer --workers"
+    return None
 
 
 def _with_images(setup: Setup, error: NumericalError) -> str:

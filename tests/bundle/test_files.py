@@ -54,7 +54,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_any_work(tmp_path: Path)
     (tmp_path / "file").write_text("")
     with pytest.raises(BundleError, match="a file stands there"):
         prepare_folder(tmp_path / "file", overwrite=False)
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(BundleError, match="cannot be written"):
         prepare_folder(tmp_path / "file" / "below", overwrite=False)
 
 

@@ -211,6 +211,20 @@ def test_embeddings_are_what_the_head_sees(toy_bundle: Path, toy: Path) -> None:
     assert predictor.embed([]).shape == (0, 96)
 
 
+def test_one_image_alone_is_a_list_of_one(toy_bundle: Path, toy: Path) -> None:
+    path = toy.parent / "images" / "img_001.png"
+    predictor = Predictor(toy_bundle)
+    expected = predictor.predict([path])[0]["attributes"]
+    for image in (path, str(path), read_image(path), Image.open(path)):
+        rows = predictor.predict(image)
+        assert [row["attributes"] for row in rows] == [expected]
+    assert predictor.embed(path).shape == (1, 96)
+    batch = np.stack([read_image(path)] * 3)
+    assert len(predictor.predict(batch)) == 3
+    with pytest.raises(RecipeError, match="from 0 to 1"):
+        Predictor(toy_bundle, threshold=7)
+
+
 def test_one_threshold_for_all(toy_bundle: Path, toy: Path) -> None:
     row = Predictor(toy_bundle, threshold=1.0).predict([toy.parent / "images" / "img_001.png"])[0]
     assert row["present"] == []
