@@ -24,7 +24,7 @@ def combine_tables(tables: Mapping[str, LabelTable]) -> LabelTable:
     COCO json does not mention gets what not being mentioned means there (absent; unknown in a long table).
 
     Raises:
-        TableError: a table has other attributes than the first.
+        TableError: a table has other attributes than the first, or not one image that no later table has.
     """
     kept = {subset: tables[subset] for subset in SUBSETS if subset in tables}
     if set(tables) - set(SUBSETS) or not kept:
@@ -41,6 +41,8 @@ def combine_tables(tables: Mapping[str, LabelTable]) -> LabelTable:
     for subset in reversed(kept):
         rows[subset] = np.array([image not in later for image in images[subset]], np.bool_)
         shared = [*images[subset][~rows[subset]].tolist(), *shared]
+        if len(rows[subset]) and not rows[subset].any():
+            _refuse_emptied(subset, images)
         later.update(images[subset].tolist())
     return LabelTable(
         images=np.concatenate([images[s][rows[s]] for s in kept]),
@@ -51,6 +53,17 @@ def combine_tables(tables: Mapping[str, LabelTable]) -> LabelTable:
         groups=_groups(kept, images, rows),
         report=_report(kept, root, tuple(dict.fromkeys(shared))),
     )
+
+
+def _refuse_emptied(subset: str, images: Mapping[str, NDArray[np.object_]]) -> None:
+    """Raise the TableError of a table whose every image stands in later ones: no row of it would be left."""
+    own = set(images[subset].tolist())
+    later = [s for s in SUBSETS[SUBSETS.index(subset) + 1 :] if s in images and own & set(images[s].tolist())]
+    flags = " or ".join(FLAGS[s] for s in later)
+    remedy = f"leave {' and '.join(FLAGS[s] for s in later)} out"
+    if subset == "train":
+        remedy += f", or give {FLAGS[subset]} images of its own"
+    raise TableError(f"every image of {FLAGS[subset]} also stands in {flags}; {remedy}")
 
 
 def _common_folder(tables: Mapping[str, LabelTable]) -> Path:
@@ -84,6 +97,8 @@ def _like_first(first: LabelTable, table: LabelTable, subset: str) -> NDArray[np
     unmentioned = table.report.unmentioned
     other = [name for name in table.attributes if name not in first.attributes]
     absent = [name for name in first.attributes if name not in table.attributes]
+    if set(absent) <= set(table.report.unknown):  # its columns are there, without a known label
+        absent, unmentioned = [], unmentioned or "unknown"
     if other or (absent and unmentioned is None):
         raise TableError(
             f"{FLAGS[subset]} {table.report.source}: other attributes than the first table's: "
@@ -136,6 +151,10 @@ def _report(tables: Mapping[str, LabelTable], root: Path, shared: tuple[str, ...
         conflict_attributes=conflicts,
         metadata=tuple(dict.fromkeys(name for report in reports.values() for name in report.metadata)),
         left_out=tuple(dict.fromkeys(name for report in reports.values() for name in report.left_out)),
+        unknown=tuple(dict.fromkeys(name for report in reports.values() for name in report.unknown)),
+        notes=tuple(
+            f"{FLAGS[subset]}: {note}" for subset, report in reports.items() for note in report.notes
+        ),
         shared=shared,
         unmentioned=next(iter(reports.values())).unmentioned,
     )

@@ -29,6 +29,7 @@ class FrameTable:
     frames: Callable[[], Iterator[pd.DataFrame]]
     layout: str
     headed: bool = True
+    unnamed: frozenset[int] = frozenset()
 
     def chunks(self, text: Sequence[int], labels: Sequence[int], faults: Faults) -> Iterator[Chunk]:
         """The rows of each frame. Missing values (None, NaN, pandas' NA) are empty cells."""

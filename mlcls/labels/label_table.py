@@ -23,6 +23,12 @@ class TableReport:
     )  # where, for each of `conflicts`
     metadata: tuple[str, ...] = ()  # columns left alone
     left_out: tuple[str, ...] = ()  # categories of a COCO json that no image has
+    unknown: tuple[
+        str, ...
+    ] = ()  # those of `metadata` without a known label in any row: they could be attributes
+    notes: tuple[
+        str, ...
+    ] = ()  # sentences that a person should read, each a reading of the table that may be wrong
     shared: tuple[str, ...] = ()  # images of several combined tables: kept in the last of train, val, test
     # what an attribute is that the table never names: "absent" (tags, COCO), "unknown" (a long table), None (an error)
     unmentioned: str | None = None

@@ -32,6 +32,37 @@ def read_rows(
     Raises:
         TableError: the table cannot be read at all, or a column that was named does not exist.
     """
+    rows = _read(table, request, exists, faults)
+    _check_names(rows.attributes, faults)
+    return rows
+
+
+def _check_names(attributes: tuple[str, ...], faults: Faults) -> None:
+    """Attributes that a table of predictions could not tell from its own columns are faults.
+
+    There an image's row has `image`, then NAME and NAME_probability of each attribute; or `error`.
+    """
+    remedy = "give it another name in the table, or choose the attributes with --attributes"
+    for name in attributes:
+        if name in ("image", "error"):
+            faults.add(
+                0,
+                f"the attribute '{name}' is called as a column that predictions have of their own; {remedy}",
+            )
+        if f"{name}_probability" in attributes:
+            faults.add(
+                0,
+                f"the attribute '{name}_probability' is called as the column that predictions have for the "
+                f"probability of '{name}'; {remedy}",
+            )
+
+
+def _read(
+    table: str | os.PathLike[str] | pd.DataFrame,
+    request: Request,
+    exists: Callable[[str], bool],
+    faults: Faults,
+) -> Rows:
     if not isinstance(table, pd.DataFrame) and is_coco(Path(table)):
         return read_coco(Path(table), request, faults)
     source = open_source(table, request, exists, faults)

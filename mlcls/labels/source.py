@@ -39,6 +39,10 @@ class Source(Protocol):
         """Whether the table itself names its columns."""
 
     @property
+    def unnamed(self) -> frozenset[int]:
+        """The columns that a header leaves without a name, as it stands over the row numbers that pandas writes."""
+
+    @property
     def bound(self) -> int:
         """At least as many rows as the chunks bring."""
 
@@ -102,6 +106,8 @@ class Rows:
     count: int  # rows of the table itself
     metadata: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()  # as in TableReport
+    notes: tuple[str, ...] = ()  # as in TableReport
     unmentioned: str | None = None  # as in TableReport
     conflicts: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict

@@ -169,6 +169,8 @@ def _assemble(
             conflict_attributes=conflicts,
             metadata=rows.metadata,
             left_out=rows.left_out,
+            unknown=rows.unknown,
+            notes=rows.notes,
             unmentioned=rows.unmentioned,
         ),
     )

@@ -50,6 +50,7 @@ class TextTable:
     columns: tuple[str, ...]
     headed: bool
     bound: int
+    unnamed: frozenset[int] = frozenset()  # columns whose header cell is empty
 
     @property
     def layout(self) -> str:
@@ -237,10 +238,11 @@ def open_text(path: Path, request: Request, exists: Callable[[str], bool]) -> Te
             f"{path}: line {form.line}: the header has {len(first)} cells and the rows have {form.width}; "
             "give every column one name"
         )
-    columns = tuple(name or f"column {i + 1}" for i, name in enumerate(first)) if headed else None
-    return TextTable(
-        path, form, columns or default_columns(path, form.width, request), headed, _bound(path, form)
-    )
+    if not headed:
+        return TextTable(path, form, default_columns(path, form.width, request), headed, _bound(path, form))
+    columns = tuple(name or f"column {i + 1}" for i, name in enumerate(first))
+    unnamed = frozenset(i for i, name in enumerate(first) if not name)
+    return TextTable(path, form, columns, headed, _bound(path, form), unnamed)
 
 
 def is_header(first: Sequence[str], request: Request, exists: Callable[[str], bool]) -> bool:

@@ -35,6 +35,10 @@ class _Column:
         labels = int(self.counts[ABSENT] + self.counts[PRESENT])
         return labels + (int(self.counts[MINUS_ONE]) if minus_one == "absent" else 0)
 
+    def says_nothing(self, minus_one: str | None) -> bool:
+        """Whether all its cells are unknown."""
+        return not self.known(minus_one) and not self.counts[OTHER]
+
 
 def read_wide(source: Source, request: Request, faults: Faults) -> Rows:
     """Read a table with a row an image and a column an attribute.
@@ -50,7 +54,7 @@ def read_wide(source: Source, request: Request, faults: Faults) -> Rows:
     labels, text, lines = _read_cells(source, roles, columns, kind_values(request.minus_one), faults)
     chosen, metadata = _choose(source, columns, request, faults)
     _add_cell_faults(chosen, faults)
-    _check_minus_one(chosen, request, faults)
+    notes = _check_minus_one(columns, chosen, request, faults)
     names, subsets, groups = roles.split(text)
     order = [columns.index(column) for column in chosen]
     if order != list(range(len(columns))):
@@ -65,6 +69,8 @@ def read_wide(source: Source, request: Request, faults: Faults) -> Rows:
         layout=f"{source.layout}, {len(chosen)} attribute column{'s' if len(chosen) != 1 else ''}",
         count=len(names),
         metadata=metadata,
+        unknown=tuple(c.name for c in columns if c not in chosen and c.says_nothing(request.minus_one)),
+        notes=notes,
     )
 
 
@@ -129,32 +135,35 @@ def _choose(
         taken = {column.index for column in columns}
         roles = find_roles(source, request, faults.source).text
         return columns, tuple(n for i, n in enumerate(source.columns) if i not in taken and i not in roles)
-    chosen, metadata = [], []
-    for column in columns:
-        nothing = column.counts[EMPTY] == column.counts.sum()
-        if source.headed:
-            # at least half of the cells that are not unknown are label values
-            fits = column.known(request.minus_one) >= column.counts[OTHER] and not _unnamed(column)
-        else:
-            fits = not (
-                nothing and column.index == len(source.columns) - 1
-            )  # a delimiter at the end of each row
-        if fits:
-            chosen.append(column)
-        else:
-            metadata.append(column.name)
+    chosen = [column for column in columns if _fits(column, source, request.minus_one)]
+    if not chosen and request.minus_one is None:
+        # a table that says nothing but -1: its columns stay, so that the question what -1 means is asked
+        chosen = [c for c in columns if c.says_nothing(None) and c.counts[MINUS_ONE]]
     if not chosen and not faults.total:
         _no_attributes(source, columns, faults)
-    return chosen, tuple(metadata)
+    return chosen, tuple(column.name for column in columns if column not in chosen)
 
 
-def _unnamed(column: _Column) -> bool:
-    """Whether the header's cell was empty, as over the row numbers that pandas writes."""
-    return column.name == f"column {column.index + 1}"
+def _fits(column: _Column, source: Source, minus_one: str | None) -> bool:
+    """Whether a column is an attribute, where none was asked for."""
+    if not source.headed:  # all but a last one of empty cells: a delimiter at the end of each row
+        nothing = column.counts[EMPTY] == column.counts.sum()
+        return not (nothing and column.index == len(source.columns) - 1)
+    if column.index in source.unnamed or (column.says_nothing(minus_one) and column.counts.any()):
+        return False
+    return bool(column.known(minus_one) >= column.counts[OTHER])  # half of those that are not unknown
 
 
 def _no_attributes(source: Source, columns: list[_Column], faults: Faults) -> None:
     """Raise the TableError of a table without a column of labels."""
+    empty = [
+        column.name for column in columns if column.says_nothing(None) and column.index not in source.unnamed
+    ]
+    if empty and len(empty) == len(columns):
+        raise TableError(
+            f"{faults.source}: no label is known: {', '.join(map(repr, empty))} {'is' if len(empty) == 1 else 'are'} "
+            f"unknown in every row; {EXPECTED}"
+        )
     for column in columns:
         if _looks_like_tags(column):
             raise TableError(
@@ -189,15 +198,46 @@ def _add_cell_faults(columns: list[_Column], faults: Faults) -> None:
             )
 
 
-def _check_minus_one(columns: list[_Column], request: Request, faults: Faults) -> None:
-    """-1 means unknown here, and absent elsewhere: a table with -1 and not one 0 does not say which."""
-    counts = sum((column.counts for column in columns), np.zeros(KINDS, np.int64))
-    if request.minus_one is None and counts[MINUS_ONE] and not counts[ABSENT]:
+def _check_minus_one(
+    columns: list[_Column], chosen: list[_Column], request: Request, faults: Faults
+) -> tuple[str, ...]:
+    """-1 means unknown here, and absent elsewhere: a table with -1 and not one 0 does not say which.
+
+    Where only some columns hold a 0, the others may be another's, pasted together: a note for those.
+    """
+    if request.minus_one is not None:
+        return ()
+    counts = sum((column.counts for column in chosen), np.zeros(KINDS, np.int64))
+    if counts[MINUS_ONE] and not counts[ABSENT]:
         faults.add(
             0,
             f"-1 stands in the table ({int(counts[MINUS_ONE]):,} times) and 0 does not: say what -1 means, "
             "--minus-one absent (as in CelebA) or --minus-one unknown",
         )
+        return ()
+    without = [c for c in columns if c.counts[MINUS_ONE] and not c.counts[ABSENT]]
+    both = [c.name for c in without if c in chosen and c.counts[PRESENT]]
+    alone = [c.name for c in without if c.says_nothing(None)]
+    notes = []
+    if both:
+        notes.append(
+            f"{_some(both)} {_hold(both)} 1 and -1 but no 0: -1 was read as unknown; "
+            "if it means absent there, say --minus-one absent"
+        )
+    if alone:
+        notes.append(
+            f"{_some(alone)} {_hold(alone)} -1 and no known label: read as unknown in every row; "
+            "if -1 means absent there, say --minus-one absent"
+        )
+    return tuple(notes)
+
+
+def _some(names: list[str], limit: int = 10) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def _hold(names: list[str]) -> str:
+    return "holds" if len(names) == 1 else "hold"
 
 
 def _quote(name: str) -> str:

@@ -259,8 +259,67 @@ def test_any_table_written_is_read_back(tmp_path, data):
         (folder / name).touch()
     text = end.join(delimiter.join(map(cell, line)) for line in lines) + draw(st.sampled_from([end, ""]))
     (folder / "t").write_bytes(text.encode())
-    table = read_table(folder / "t", minus_one="unknown")
+    # a column without a known label is no attribute by itself
+    attributes = [f"{name} x" for name in columns]
+    table = read_table(folder / "t", minus_one="unknown", attributes=attributes)
     assert table.images.tolist() == names
     assert table.attributes == tuple(f"{name} x" for name in columns)
     wanted = np.array([[np.nan if value is None else value for value in row] for row in values], np.float32)
     np.testing.assert_array_equal(table.labels, wanted)
+
+
+CELEBA = "image,a,b,is_checked\na.jpg,1,-1,1\nb.jpg,-1,1,0\n"
+
+
+def test_columns_of_1_and_minus_1_beside_one_of_0_are_noted(write):
+    table = read_table(write(CELEBA))
+    assert table.report.notes == (
+        "a, b hold 1 and -1 but no 0: -1 was read as unknown; "
+        "if it means absent there, say --minus-one absent",
+    )
+    for meaning in ("absent", "unknown"):
+        assert read_table(write(CELEBA), minus_one=meaning).report.notes == ()
+    assert read_table(write(CELEBA), attributes=["is_checked"]).report.notes == ()
+    assert read_table(write("image,a,b\na.jpg,1,0\nb.jpg,-1,1\nc.jpg,0,-1\n")).report.notes == ()
+    assert "0 does not: say what -1 means" in fails(write(CELEBA), attributes=["a", "b"])
+
+
+def test_a_column_of_minus_1_alone_is_noted_and_asked_about(write):
+    table = read_table(write("image,a,b\na.jpg,-1,1\nb.jpg,-1,0\n"))
+    assert table.attributes == ("b",)
+    assert table.report.notes[0].startswith("a holds -1 and no known label")
+    assert "say what -1 means" in fails(write("image,a\na.jpg,-1\nb.jpg,-1\n"))
+    assert read_table(write("image,a\na.jpg,-1\nb.jpg,-1\n"), minus_one="absent").attributes == ("a",)
+
+
+def test_a_column_without_a_known_label_is_metadata_unless_asked_for(write):
+    path = write("image,hat,note,bag\na.jpg,1,,NA\nb.jpg,0,,?\n")
+    report = read_table(path).report
+    assert read_table(path).attributes == ("hat",)
+    assert (report.metadata, report.unknown) == (("note", "bag"), ("note", "bag"))
+    assert read_table(path, attributes=["hat", "bag"]).attributes == ("hat", "bag")
+    assert "no label is known: 'hat' is unknown in every row" in fails(write("image,hat\na.jpg,NA\nb.jpg,\n"))
+
+
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [
+        ("file,image,hat", "image"),
+        ("file,hat,error", "error"),
+        ("file,hat,hat_probability", "hat_probability"),
+    ],
+)
+def test_attributes_that_predictions_could_not_tell_apart_are_refused(write, header, name):
+    path = write(f"{header}\na.jpg,1,0\nb.jpg,0,1\n")
+    told = fails(path)
+    assert f"the attribute '{name}' is called as" in told
+    assert "give it another name in the table, or choose the attributes with --attributes" in told
+    other = next(column for column in header.split(",")[1:] if column != name)
+    assert read_table(path, attributes=[other]).attributes == (other,)
+
+
+def test_a_column_called_as_the_stand_in_of_an_empty_header_cell_is_read(write):
+    path = write("image,column 2,hat,\na.jpg,1,0,0\nb.jpg,0,1,1\n")
+    table = read_table(path)
+    assert table.attributes == ("column 2", "hat")
+    assert table.report.metadata == ("column 4",)

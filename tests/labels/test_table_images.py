@@ -148,16 +148,16 @@ def test_tables_of_their_own_keep_their_folders(tmp_path):
 
 
 def test_an_image_of_several_tables_stays_in_the_last(tmp_path):
-    touch(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    touch(tmp_path, "a.jpg", "b.jpg", "c.jpg", "d.jpg")
     tables = {
         "train": table_of(tmp_path, "a 1 0\nb 1 0\nc 0 0\n"),
-        "val": table_of(tmp_path, "b 1 1\n"),
+        "val": table_of(tmp_path, "b 1 1\nd 1 1\n"),
         "test": table_of(tmp_path, "a 0 1\nb 0 1\n"),
     }
     both = combine_tables(tables)
-    assert both.images.tolist() == ["c.jpg", "a.jpg", "b.jpg"]
-    assert both.subsets.tolist() == ["train", "test", "test"]
-    np.testing.assert_array_equal(both.labels, [[0, 0], [0, 1], [0, 1]])
+    assert both.images.tolist() == ["c.jpg", "d.jpg", "a.jpg", "b.jpg"]
+    assert both.subsets.tolist() == ["train", "val", "test", "test"]
+    np.testing.assert_array_equal(both.labels, [[0, 0], [1, 1], [0, 1], [0, 1]])
     assert both.report.shared == ("a.jpg", "b.jpg")
     assert both.images_dir == tmp_path
 
@@ -196,3 +196,52 @@ def test_groups_reach_across_tables(tmp_path):
     assert groups[0] == "p"
     assert len(set(groups.tolist())) == 3
     assert combine_tables({"train": tables["test"]}).groups is None
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "test", "told"),
+    [
+        ("c", "ab", "ab", "--val-labels also stands in --test-labels; leave --test-labels out"),
+        (
+            "ab",
+            "c",
+            "abd",
+            "--labels also stands in --test-labels; leave --test-labels out, or give --labels",
+        ),
+        ("ab", "ab", "", "--labels also stands in --val-labels; leave --val-labels out, or give --labels"),
+        (
+            "ab",
+            "ac",
+            "bd",
+            "--labels also stands in --val-labels or --test-labels; leave --val-labels and --t",
+        ),
+    ],
+)
+def test_a_table_whose_images_all_stand_in_later_ones_is_refused(tmp_path, train, val, test, told):
+    touch(tmp_path, *(f"{name}.jpg" for name in "abcd"))
+    texts = {"train": train, "val": val, "test": test}
+    tables = {
+        subset: table_of(tmp_path, "".join(f"{name} 1 0\n" for name in names))
+        for subset, names in texts.items()
+        if names
+    }
+    with pytest.raises(TableError) as error:
+        combine_tables(tables)
+    assert str(error.value).startswith(f"every image of {told}")
+
+
+def test_notes_of_all_tables_stand_in_the_report(tmp_path):
+    text = "f,x,y\n{0}.jpg,1,0\n{1}.jpg,-1,1\n"
+    tables = make_tables(tmp_path, train=text.format("a", "b"), val=text.format("a", "b"))
+    notes = combine_tables(tables).report.notes
+    assert [note.split(":")[:2] for note in notes] == [
+        ["--labels", " x holds 1 and -1 but no 0"],
+        ["--val-labels", " x holds 1 and -1 but no 0"],
+    ]
+
+
+def test_an_attribute_of_the_first_table_may_be_unknown_throughout_another(tmp_path):
+    tables = make_tables(tmp_path, train="f,x,y\na.jpg,1,0\nb.jpg,0,1\n", val="f,x,y\na.jpg,1,NA\nb.jpg,0,\n")
+    both = combine_tables(tables)
+    np.testing.assert_array_equal(both.labels, [[1, 0], [0, 1], [1, NAN], [0, NAN]])
+    assert both.report.unknown == ("y",)
