@@ -77,7 +77,8 @@ def _refuse_flags(path: Path, request: Request) -> None:
     }
     for flag, value in given.items():
         if value is not None:
-            raise TableError(f"{path}: {flag}: a COCO json has no columns; leave the flag out")
+            said = f"{flag}{value}" if flag.endswith(":") else flag
+            raise TableError(f"{path}: {said}: a COCO json has no columns; leave the flag out")
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -35,6 +35,9 @@ class Form:
     first: tuple[str, ...]  # the first row's cells, after the preface
     line: int  # where that row stands, 1-based
     preface: int | None = None  # CelebA's own list begins with a line that says how many rows follow
+    spaced: tuple[str, int] | None = (
+        None  # a name that spaces seem to tear, and its line: most rows have such
+    )
 
     @property
     def skipped(self) -> int:
@@ -68,9 +71,25 @@ def detect_form(path: Path) -> Form:
             "and its labels, with whitespace, commas, semicolons, tabs or | between them"
         )
     first = best.rows[0]
+    spaced = _find_spaced(best)
     if len(first) == 1 and len(best.rows) > 1 and first[0].isdecimal() and len(first[0]) < 12:
-        return Form(best.dialect, best.width, best.rows[1], best.lines[1], preface=int(first[0]))
-    return Form(best.dialect, best.width, first, best.lines[0])
+        return Form(best.dialect, best.width, best.rows[1], best.lines[1], int(first[0]), spaced)
+    return Form(best.dialect, best.width, first, best.lines[0], spaced=spaced)
+
+
+def _find_spaced(candidate: _Candidate) -> tuple[str, int] | None:
+    """The first name that spaces tear, and its line, where most rows have their image extension in a later cell.
+
+    Only whitespace tears names; the cells up to the extension are the name, with one space between.
+    """
+    if candidate.dialect.delimiter != WHITESPACE:
+        return None
+    torn = []
+    for row, line in zip(candidate.rows, candidate.lines, strict=True):
+        ends = [i for i, cell in enumerate(row) if cell.lower().endswith(IMAGE_EXTENSIONS)]
+        if ends and ends[0] > 0:
+            torn.append((" ".join(row[: ends[0] + 1]), line))
+    return torn[0] if 2 * len(torn) > len(candidate.rows) else None
 
 
 def _read_sample(path: Path) -> bytes:

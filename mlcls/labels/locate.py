@@ -30,7 +30,7 @@ class ImageFolder:
         (`images/x.jpg` under `.../images`) when there is no such subfolder's file.
 
         Raises:
-            ValueError: the name leads out of the folder, or fits several files; the message says so.
+            ValueError: the name is absolute, leads out of the folder, or fits several files; the message says so.
         """
         clean = _clean(name)
         found = self._match(clean)
@@ -118,11 +118,13 @@ def _clean(name: str) -> str:
     """The name with `/` between its parts and none of them empty or `.`.
 
     Raises:
-        ValueError: it leads out of the folder it is relative to.
+        ValueError: it is absolute, or leads out of the folder it is relative to.
     """
     path = name.replace("\\", "/")
     parts = path.split("/")
-    if path.startswith("/") or _DRIVE.match(path) or ".." in parts or "\0" in path:
+    if path.startswith("/") or _DRIVE.match(path):
+        raise ValueError(f"'{name}' is an absolute path; names are relative to the images folder (--images)")
+    if ".." in parts or "\0" in path:
         raise ValueError(f"'{name}' leads out of the images folder; write names relative to --images")
     if "" in parts or "." in parts:
         path = "/".join(part for part in parts if part not in ("", "."))

@@ -122,7 +122,8 @@ def find_column(name: str, columns: Sequence[str], flag: str, source: str) -> in
     """
     if name in columns:
         return list(columns).index(name)
-    raise TableError(f"{source}: {flag}: the table has no column '{name}'; {suggest(name, list(columns))}")
+    said = f"{flag}{name}" if flag.endswith(":") else flag  # --split column:NAME
+    raise TableError(f"{source}: {said}: the table has no column '{name}'; {suggest(name, list(columns))}")
 
 
 def find_roles(source: Source, request: Request, where: str) -> Roles:

@@ -186,7 +186,7 @@ def _check_missing(
     first = list(dict.fromkeys(rows.names[~there].tolist()))[:5]
     cause = folder.explain_missing(first) or (
         "see --images, the folder that the names are relative to"
-        if any("." in name for name in first)
+        if any("." in name for name in first) or rows.layout.startswith(COCO_LAYOUT)
         else f"see --images, and --image-column where another column names the images{_other_columns(rows)}"
     )
     raise TableError(
@@ -196,8 +196,9 @@ def _check_missing(
 
 
 def _other_columns(rows: Rows) -> str:
-    columns = [*rows.metadata, *rows.attributes][:5]
-    return f" ({', '.join(columns)})"
+    """The table's columns that could name the images, in parentheses; the labels of a long table are no columns."""
+    columns = [*rows.metadata, *(rows.attributes if rows.unmentioned is None else ())][:5]
+    return f" ({', '.join(columns)})" if columns else ""
 
 
 def own_groups(cells: NDArray[np.object_], images: NDArray[np.object_]) -> NDArray[np.object_]:

@@ -13,6 +13,11 @@ from mlcls.labels.faults import SHOWN, Faults
 from mlcls.labels.source import Request, Rows, Source, find_column, find_roles, gather
 from mlcls.naming import suggest
 
+# tuples, sets and dicts as Python prints them; a tag may well begin with a parenthesis, but not end in such a way too
+_FOREIGN: Final = re.compile(
+    r"""(?:frozenset|set|tuple)\(.*\) | [({]\s*['"].*[)}] | \([^()]*,[^()]*\) | \{[^{}]*,[^{}]*\} | \(\) | \{\}""",
+    re.VERBOSE | re.DOTALL,
+)
 SEPARATORS: Final = {",": "commas", ";": "semicolons", "|": "|"}
 _ITEM: Final = re.compile(
     r"""\s* (?: '((?:[^'\\]|\\.)*)' | "((?:[^"\\]|\\.)*)" | ([^\s,'"\[\]]+(?:[ ]+[^\s,'"\[\]]+)*) )
@@ -85,12 +90,12 @@ def find_splitter(cells: list[str], request: Request, faults: Faults) -> tuple[S
 
 
 def _is_literal(cell: str) -> bool:
-    return cell.startswith("[")
+    return cell.startswith("[") or _FOREIGN.fullmatch(cell) is not None
 
 
 def parse_literal(cell: str) -> list[str] | None:
     """The items of a list as Python, JSON or NumPy print it (`['a', 'b']`, `["a"]`, `['a' 'b']`, `[a, b]`), or None."""
-    if not cell.endswith("]"):
+    if not (cell.startswith("[") and cell.endswith("]")):
         return None
     inner, items, position = cell[1:-1], [], 0
     while inner[position:].strip():
@@ -118,7 +123,10 @@ def _split_cells(
         if known[cell] is None and _is_literal(cell):
             broken += 1
             if broken <= SHOWN:
-                faults.add(line, f"'{cell}' is not a list that can be read", column=name, position=position)
+                what = (
+                    "a list that can be read" if cell.startswith("[") else "a list; write ['a', 'b'], or a,b"
+                )
+                faults.add(line, f"'{cell}' is not {what}", column=name, position=position)
         tags.append(known[cell])
     faults.count(max(0, broken - SHOWN))
     return tags

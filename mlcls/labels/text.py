@@ -224,6 +224,7 @@ def open_text(path: Path, request: Request, exists: Callable[[str], bool]) -> Te
         TableError: it cannot be read, has no rows of several cells, or `names` do not fit it.
     """
     form = detect_form(path)
+    _check_spaced(path, form, request, exists)
     first = form.first
     if form.preface is not None and len(first) == form.width - 1:
         first = ("image", *first)  # CelebA's header names the attributes alone
@@ -243,6 +244,22 @@ def open_text(path: Path, request: Request, exists: Callable[[str], bool]) -> Te
     columns = tuple(name or f"column {i + 1}" for i, name in enumerate(first))
     unnamed = frozenset(i for i, name in enumerate(first) if not name)
     return TextTable(path, form, columns, headed, _bound(path, form), unnamed)
+
+
+def _check_spaced(path: Path, form: Form, request: Request, exists: Callable[[str], bool]) -> None:
+    """Raise the TableError of names that hold spaces, unquoted, in a table with whitespace between cells."""
+    if form.spaced is None or request.image_column is not None:
+        return
+    name, line = form.spaced
+    if exists(name.partition(" ")[0]):  # the first cell is an image, and another column names one too
+        return
+    other = (
+        "" if exists(name) else "; where another column than the first names the images, say --image-column"
+    )
+    raise TableError(
+        f"{path}: line {line}: '{name}' is read as {name.count(' ') + 1} cells, since whitespace stands between "
+        f"cells here: quote names that hold spaces, or put commas between cells{other}"
+    )
 
 
 def is_header(first: Sequence[str], request: Request, exists: Callable[[str], bool]) -> bool:

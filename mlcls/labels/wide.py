@@ -53,7 +53,7 @@ def read_wide(source: Source, request: Request, faults: Faults) -> Rows:
     columns = _candidates(source, roles, request, faults)
     labels, text, lines = _read_cells(source, roles, columns, kind_values(request.minus_one), faults)
     chosen, metadata = _choose(source, columns, request, faults)
-    _add_cell_faults(chosen, faults)
+    _add_cell_faults(chosen, request, faults)
     notes = _check_minus_one(columns, chosen, request, faults)
     names, subsets, groups = roles.split(text)
     order = [columns.index(column) for column in chosen]
@@ -182,7 +182,7 @@ def _looks_like_tags(column: _Column) -> bool:
     return bool(texts) and sum(any(map(str.isalpha, text)) for text in texts) * 2 > len(texts)
 
 
-def _add_cell_faults(columns: list[_Column], faults: Faults) -> None:
+def _add_cell_faults(columns: list[_Column], request: Request, faults: Faults) -> None:
     """Cells of attributes that are no labels."""
     for column in columns:
         for line, text in column.others:
@@ -191,6 +191,11 @@ def _add_cell_faults(columns: list[_Column], faults: Faults) -> None:
         faults.count(others - len(column.others))
         if others:
             faults.advise(EXPECTED)
+        if others and request.attributes is None:  # sentences are sorted: this one stands first
+            faults.advise(
+                "a column that holds no labels though most of its cells are 0 or 1: leave it out by naming the others "
+                "with --attributes; if it says train, val or test, name it with --split column:NAME"
+            )
         if others and not column.known(None) and _looks_like_tags(column):
             faults.advise(
                 f"column '{column.name}' holds no label at all: if it is a column of tags, say --tags-column "

@@ -323,3 +323,32 @@ def test_a_column_called_as_the_stand_in_of_an_empty_header_cell_is_read(write):
     table = read_table(path)
     assert table.attributes == ("column 2", "hat")
     assert table.report.metadata == ("column 4",)
+
+
+def test_the_missing_column_of_a_split_is_named_without_two_colons(write):
+    told = fails(write("image,hat,part\na.jpg,1,train\n"), subset_column="fold")
+    assert "--split column:fold: the table has no column 'fold'" in told
+
+
+def test_cells_that_are_no_labels_come_with_a_remedy_told_once(write):
+    path = write("image,hat,fold,age\na.jpg,1,0,1\nb.jpg,0,1,0\nc.jpg,0,2,9\n")
+    told = fails(path)
+    assert told.count("--attributes") == told.count("--split column:NAME") == 1
+    assert "--attributes" not in fails(path, attributes=["fold"])
+
+
+@pytest.mark.parametrize("header", ["", "image hat bag\n", "image - hat bag\n"])
+def test_names_that_whitespace_tears_are_recognised(write, header, tmp_path):
+    text = f"{header}P 0.JPG 0 0\nP 1.JPG 0 1\nP 2.JPG 1 1\n"
+    told = fails(write(text, "t.txt"))
+    assert f"line {2 if header else 1}: 'P 0.JPG' is read as 2 cells" in told
+    assert "quote names that hold spaces, or put commas between cells; where another column" in told
+    (tmp_path / "P 0.JPG").touch()
+    assert fails(write(text, "t.txt")).endswith("quote names that hold spaces, or put commas between cells")
+
+
+def test_images_of_another_column_than_the_first_are_no_torn_names(write):
+    path = write("id file hat\n7 a.jpg 1\n8 b.jpg 0\n", "t.txt")
+    assert read_table(path, image_column="file").attributes == ("hat",)
+    path = write("id mask hat\na m0.png 1\nb m1.png 0\n", "t.txt")
+    assert read_table(path).images.tolist() == ["a.jpg", "b.jpg"]

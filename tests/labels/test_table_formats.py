@@ -205,7 +205,7 @@ def test_an_image_column_that_is_not_the_first(tmp_path):
         ({"attributes": ["ha"]}, "--attributes: the table has no column 'ha'; did you mean 'hat'?"),
         (
             {"subset_column": "folds"},
-            "--split column:: the table has no column 'folds'; did you mean 'fold'?",
+            "--split column:folds: the table has no column 'folds'; did you mean 'fold'?",
         ),
         (
             {"group_column": "x"},

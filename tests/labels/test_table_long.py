@@ -54,3 +54,9 @@ def test_a_long_tables_groups(folder):
     assert table.groups.tolist() == ["p", "q"]
     with pytest.raises(TableError, match=r"line 3: 'a' has 'z' for --group-column here and 'p' in line 2"):
         read_table(write(folder, text.replace("0,\n", "0,z\n")), group_column="who")
+
+
+def test_only_columns_are_offered_where_no_image_is_found(tmp_path):
+    (tmp_path / "t.csv").write_text("ImageID,Source,LabelName,Confidence\nx,verification,/m/00x,1\n")
+    with pytest.raises(TableError, match=r"names the images \(Source\)$"):
+        read_table(tmp_path / "t.csv")

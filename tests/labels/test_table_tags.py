@@ -131,3 +131,21 @@ def test_list_literals(cell, items):
 def test_no_tag_at_all(folder):
     with pytest.raises(TableError, match="holds no tag at all"):
         read_table(write(folder, "image,tags\na.jpg,NA\nb.jpg,\n"), tags_column="tags")
+
+
+@pytest.mark.parametrize(
+    "cell", ["('a', 'b')", "{'a'}", "('a',)", "()", "set()", "(a, b)", "frozenset({'a'})"]
+)
+def test_tuples_and_sets_are_no_lists(tmp_path, cell):
+    for name in "ab":
+        (tmp_path / f"{name}.jpg").touch()
+    (tmp_path / "t.csv").write_text(f'image;tags\na.jpg;"{cell}"\nb.jpg;"[\'a\']"\n')
+    with pytest.raises(TableError) as error:
+        read_table(tmp_path / "t.csv", tags_column="tags")
+    assert f"line 2, column 'tags': '{cell}' is not a list; write" in str(error.value)
+
+
+def test_a_tag_may_have_parentheses(tmp_path):
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "t.csv").write_text("image;tags\na.jpg;(old) hat,bag (red)\n")
+    assert read_table(tmp_path / "t.csv", tags_column="tags").attributes == ("(old) hat", "bag (red)")
