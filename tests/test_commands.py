@@ -585,6 +585,19 @@ def test_thresholds_can_be_tuned_on_another_table(bundle: Path, tmp_path: Path) 
     assert {row["objective"] for row in tuned} == {"youden"}
 
 
+def test_an_attribute_unknown_throughout_the_other_table_is_left_at_a_half(
+    bundle: Path, tmp_path: Path
+) -> None:
+    table = write_toy(tmp_path / "other", 20, seed=5)
+    lines = [line.split() for line in table.read_text().splitlines()]
+    table.write_text(
+        "\n".join(" ".join([a, b, "NA" if n else c, d]) for n, (a, b, c, d) in enumerate(lines)) + "\n"
+    )
+    assert tune_thresholds.main(["--model", str(bundle), "--labels", str(table)]) == 0
+    tuned = load(bundle / "thresholds.json")["attributes"][1]
+    assert (tuned["name"], tuned["known"], tuned["threshold"]) == ("bright", 0, 0.5)
+
+
 def test_tuning_at_the_end_of_training_is_what_the_command_does(bundle: Path, toy_bundle: Path) -> None:
     assert tune_thresholds.main(["--model", str(bundle)]) == 0
     assert (bundle / "thresholds.json").read_bytes() == (toy_bundle / "thresholds.json").read_bytes()

@@ -143,7 +143,7 @@ def _report(tables: Mapping[str, LabelTable], root: Path, shared: tuple[str, ...
     reports = {subset: table.report for subset, table in tables.items()}
     return TableReport(
         source="; ".join(f"{subset}: {report.source}" for subset, report in reports.items()),
-        layout="; ".join(f"{subset}: {report.layout}" for subset, report in reports.items()),
+        layout=_layouts({subset: report.layout for subset, report in reports.items()}),
         rows=sum(report.rows for report in reports.values()),
         missing=tuple(missing),
         repeated=tuple(repeated),
@@ -158,3 +158,10 @@ def _report(tables: Mapping[str, LabelTable], root: Path, shared: tuple[str, ...
         shared=shared,
         unmentioned=next(iter(reports.values())).unmentioned,
     )
+
+
+def _layouts(layouts: Mapping[str, str]) -> str:
+    """Each table's layout, or the one that all have."""
+    if len(set(layouts.values())) == 1:
+        return f"each with {next(iter(layouts.values()))}"
+    return "; ".join(f"{subset}: {layout}" for subset, layout in layouts.items())

@@ -81,13 +81,16 @@ def _predict_table(bundle: Bundle, recipe: Recipe, device: str, console: "Consol
 def _columns(
     table: LabelTable, attributes: tuple[str, ...]
 ) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
-    absent = [name for name in attributes if name not in table.attributes]
+    absent = [name for name in attributes if name not in (*table.attributes, *table.report.unknown)]
     if absent:
         raise TableError(
             f"{table.report.source}: lacks the bundle's attributes {', '.join(absent)}; it has "
             f"{', '.join(table.attributes)}"
         )
-    labels: NDArray[np.float32] = table.labels[:, [table.attributes.index(name) for name in attributes]]
+    labels = np.full((len(table.images), len(attributes)), np.nan, dtype=np.float32)
+    for column, name in enumerate(attributes):
+        if name in table.attributes:  # else the table has the column, and not one known label in it
+            labels[:, column] = table.labels[:, table.attributes.index(name)]
     return labels
 
 
