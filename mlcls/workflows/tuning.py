@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlcls.bundle.files import THRESHOLDS, Bundle, load_bundle, read_verified, write_thresholds
 from mlcls.errors import TableError
