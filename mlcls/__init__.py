@@ -4,6 +4,7 @@ The public names load on first use (PEP 562), so that `import mlcls` is light.
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from mlcls.workflows.training import fit
 
 __version__ = "0.1.0"
+
+# Read when torch loads: its threads sleep while they wait. Spinning, they take the cores from the processes that load
+# images and from whatever else runs, which cost three times the processor time on two busy cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 _HOMES = {
     "BundleError": "mlcls.errors",

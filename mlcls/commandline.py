@@ -89,9 +89,6 @@ def recipe_flags(arguments: argparse.Namespace) -> dict[str, Any]:
 def run_command(command: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None) -> int:
     """Run a command; turn what a person or the machine did wrong into one message on stderr and an exit code."""
     debug = "--debug" in (sys.argv[1:] if argv is None else argv)
-    # read when torch loads: its threads sleep while they wait. Spinning, they take the cores from the processes that
-    # load images (and from whatever else runs), which cost three times the processor time on two busy cores
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         return command(argv)
     except MlclsError as error:
