@@ -132,6 +132,13 @@ def test_faults_name_the_flag() -> None:
     with pytest.raises(RecipeError, match=r"--image-size: expected .* got 0"):
         Preprocessing(0)
     with pytest.raises(RecipeError, match="crop_pct"):
-        Preprocessing(224, crop_pct=1.5)
+        Preprocessing(224, crop_pct=0.0)
     with pytest.raises(RecipeError, match="std"):
         Preprocessing(224, std=(0.0, 1.0, 1.0))
+
+
+def test_a_crop_that_would_pad_takes_the_whole_shorter_side() -> None:
+    """A few of timm's configurations have a crop_pct above 1."""
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    whole = prepare(image, Preprocessing(32, "crop", crop_pct=1.0))
+    assert np.array_equal(prepare(image, Preprocessing(32, "crop", crop_pct=1.15)), whole)
