@@ -77,9 +77,9 @@ def test_every_file_that_is_linked_exists(document: Path) -> None:
 
 def test_help_names_every_entry_of_every_registry() -> None:
     """A new loss, sampler, head ... is one line in its dict; the flag's help has to name it too."""
-    setup = importlib.import_module("mlcls.workflows.setup")
+    checks = importlib.import_module("mlcls.workflows.checks")
     heads = importlib.import_module("mlcls.models.heads").HEADS
     helps = {name: field.metadata["help"] for name, field in Recipe.__dataclass_fields__.items()}
-    for name, registry in {**setup.CHOICES, "head": heads}.items():
+    for name, registry in {**checks.CHOICES, "head": heads}.items():
         for entry in registry:
             assert re.search(rf"\b{entry}\b", helps[name]), f"{flag_of(name)} does not name {entry}"

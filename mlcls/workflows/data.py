@@ -1,6 +1,5 @@
 """From the recipe's table and folder to labelled, readable, split images, with all there is to say about them."""
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +13,13 @@ from mlcls.images.dataset import check_images
 from mlcls.labels.duplicates import find_conflicts, find_duplicates
 from mlcls.labels.split import (
     Split,
-    combine_groups,
-    parse_fractions,
-    read_split,
-    split_by_column,
-    split_table,
 )
 from mlcls.labels.table import LabelTable, combine_tables, read_table
 from mlcls.naming import suggest
 from mlcls.recipe import Recipe
 from mlcls.reports.progress import progress
 from mlcls.reports.record import AttributeCount, DataFacts, SplitCounts
+from mlcls.workflows.splitting import select_rows, split_images
 
 MOST_NOTES = 20
 MAX_LEFT_OUT = 0.1  # more missing or unreadable images than this share of the rows is an error
@@ -63,7 +58,7 @@ def gather(recipe: Recipe, console: "Console", labels: Any = None) -> LabelledIm
     table, unreadable = leave_out_unreadable(table, console)
     paths = [table.images_dir / name for name in table.images]
     duplicates = find_duplicates(paths)
-    split, split_notes = _split(recipe, table, duplicates)
+    split, split_notes = split_images(recipe, table, duplicates)
     for name, rows in (("training", split.train), ("validation", split.val)):
         if not len(rows) or np.isnan(table.labels[rows]).all():
             raise TableError(f"{table.report.source}: the {name} subset has no known label")
@@ -131,102 +126,6 @@ def leave_out_unreadable(table: LabelTable, console: "Console") -> tuple[LabelTa
             f"more than a tenth of {asked} images; mend or remove them:\n{shown}{more}"
         )
     return select_rows(table, np.setdiff1d(np.arange(len(table.images)), bad)), names
-
-
-def select_rows(table: LabelTable, rows: NDArray[np.intp]) -> LabelTable:
-    """The table with these rows alone."""
-    return dataclasses.replace(
-        table,
-        images=table.images[rows],
-        labels=table.labels[rows],
-        subsets=None if table.subsets is None else table.subsets[rows],
-        groups=None if table.groups is None else table.groups[rows],
-    )
-
-
-def _split(
-    recipe: Recipe, table: LabelTable, duplicates: Sequence[tuple[int, ...]]
-) -> tuple[Split, tuple[str, ...]]:
-    """The split that the recipe asks for, and what there is to say about it."""
-    groups = combine_groups(len(table.images), duplicates, _same_value(table.groups))
-    if recipe.split.startswith("file:"):
-        split = read_split(Path(recipe.split.removeprefix("file:")), table.images.tolist())
-    elif recipe.split.startswith("column:"):
-        assert table.subsets is not None
-        split = _split_of_column(recipe, table, groups)
-    elif table.subsets is not None:
-        split = _split_of_tables(recipe, table, groups)
-    else:
-        return _stratified(recipe, table, groups, parse_fractions(recipe.split)), ()
-    return split, _torn(split, groups)
-
-
-def _stratified(
-    recipe: Recipe, table: LabelTable, groups: NDArray[np.int64], fractions: tuple[float, float, float]
-) -> Split:
-    return split_table(table.labels, fractions, groups=groups, seed=recipe.seed, attributes=table.attributes)
-
-
-def _split_of_tables(recipe: Recipe, table: LabelTable, groups: NDArray[np.int64]) -> Split:
-    """Subsets as the tables give them; validation, where it has no table, is taken from the first."""
-    assert table.subsets is not None
-    rows = {name: np.flatnonzero(table.subsets == name) for name in ("train", "val", "test")}
-    split = Split(rows["train"], rows["val"], rows["test"])
-    if not recipe.val_labels:
-        return _carve_val(recipe, table, groups, split, parse_fractions(recipe.split))
-    if recipe.split != Recipe().split:
-        return dataclasses.replace(
-            split, notes=(f"--split {recipe.split} is not used: the tables are the subsets",)
-        )
-    return split
-
-
-def _split_of_column(recipe: Recipe, table: LabelTable, groups: NDArray[np.int64]) -> Split:
-    """Subsets as a column gives them; validation, where it has none, is taken from train."""
-    assert table.subsets is not None
-    column = recipe.split.removeprefix("column:")
-    split = split_by_column(table.subsets.tolist(), column=column, allow_no_val=True)
-    if len(split.val):
-        return split
-    carved = _carve_val(recipe, table, groups, split, parse_fractions(Recipe().split))
-    note = f"the column '{column}' has no rows for validation: {len(carved.val)} of train were taken for it"
-    return dataclasses.replace(carved, notes=(note, *carved.notes))
-
-
-def _carve_val(
-    recipe: Recipe,
-    table: LabelTable,
-    groups: NDArray[np.int64],
-    split: Split,
-    fractions: tuple[float, float, float],
-) -> Split:
-    """The split with validation taken out of train, in the proportion of these fractions."""
-    train, val, _ = fractions
-    total = train + val
-    first = select_rows(table, split.train)
-    part = _stratified(recipe, first, groups[split.train], (train / total, val / total, 0.0))
-    return Split(split.train[part.train], split.train[part.val], split.test, part.notes)
-
-
-def _same_value(values: "NDArray[np.object_] | None") -> list[tuple[int, ...]]:
-    """Index tuples of the rows that share a value; an empty cell shares with none."""
-    rows: dict[str, list[int]] = {}
-    for index, value in enumerate(() if values is None else values):
-        if value:
-            rows.setdefault(value, []).append(index)
-    return [tuple(indices) for indices in rows.values() if len(indices) > 1]
-
-
-def _torn(split: Split, groups: NDArray[np.int64]) -> tuple[str, ...]:
-    """A warning when a split that was given, not made, tears groups apart."""
-    seen = [set(groups[rows].tolist()) for rows in (split.train, split.val, split.test)]
-    torn = len((seen[0] & seen[1]) | (seen[0] & seen[2]) | (seen[1] & seen[2]))
-    if not torn:
-        return ()
-    return (
-        f"{torn} group{'s' if torn > 1 else ''} of images that belong together (byte-identical, or of one "
-        "--group-column value) in more than one subset of the given split: figures on them flatter",
-    )
 
 
 def _facts(

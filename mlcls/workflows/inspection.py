@@ -11,8 +11,8 @@ from mlcls.images.read import read_image
 from mlcls.recipe import Recipe
 from mlcls.reports.console_data import show_data
 from mlcls.reports.contact_sheet import contact_sheet
+from mlcls.workflows.checks import augment_settings, check_names
 from mlcls.workflows.data import LabelledImages, gather, subset_counts
-from mlcls.workflows.setup import augment_settings, check_names
 
 if TYPE_CHECKING:
     from rich.console import Console

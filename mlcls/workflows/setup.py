@@ -1,18 +1,15 @@
 """From a recipe and split images to all that training needs: every name looked up, every `auto` resolved."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mlcls.errors import MlclsError, RecipeError, WeightsError
-from mlcls.images.augment import AUGMENTATIONS, AugmentSettings, build_augmentation
+from mlcls.errors import RecipeError
+from mlcls.images.augment import build_augmentation
 from mlcls.images.dataset import (
     Batches,
     Evaluation,
@@ -21,34 +18,19 @@ from mlcls.images.dataset import (
     evaluation_batches,
     training_batches,
 )
-from mlcls.images.preprocess import FITS, Preprocessing
-from mlcls.images.sampling import SAMPLERS
-from mlcls.labels.split import parse_fractions
+from mlcls.images.preprocess import Preprocessing
 from mlcls.learning.epochs import Stage
-from mlcls.learning.losses import LOSSES, Loss, build_loss, pos_weight_from, takes_pos_weight
-from mlcls.learning.optimizers import OPTIMIZERS, build_optimizer
-from mlcls.learning.schedules import SCHEDULES, Schedule, build_schedule
-from mlcls.learning.stopping import MONITORS
+from mlcls.learning.losses import Loss, build_loss, pos_weight_from, takes_pos_weight
+from mlcls.learning.optimizers import build_optimizer
+from mlcls.learning.schedules import Schedule, build_schedule
 from mlcls.missing import split_missing
 from mlcls.models.classifier import Classifier, build_classifier, data_config
 from mlcls.models.forward import resolve_device, resolve_precision
-from mlcls.models.heads import HEADS
 from mlcls.models.stages import count_parameters, set_trainable
-from mlcls.naming import look_up, suggest
-from mlcls.recipe import Recipe, flag_of
+from mlcls.recipe import Recipe
 from mlcls.reports.record import ModelFacts, StageFacts
-from mlcls.scoring.thresholds import parse_objective
+from mlcls.workflows.checks import augment_settings, stage_plans
 from mlcls.workflows.data import LabelledImages
-
-CHOICES: Mapping[str, Mapping[str, Any]] = {
-    "fit": FITS,
-    "augment": AUGMENTATIONS,
-    "optimizer": OPTIMIZERS,
-    "schedule": SCHEDULES,
-    "loss": LOSSES,
-    "sampler": SAMPLERS,
-    "monitor": MONITORS,
-}
 
 
 @dataclass(frozen=True)
@@ -66,86 +48,6 @@ class Setup:
     stages: tuple[Stage, ...]
     facts: ModelFacts
     device: torch.device
-
-
-def check_names(recipe: Recipe) -> None:
-    """Look up every name of the recipe in the room that owns it, before any work is done.
-
-    Raises:
-        RecipeError: naming all that are unknown, each with the nearest known one.
-    """
-    faults = []
-    if recipe.head not in HEADS:  # a bundle names no code of its own to import, so its head is one of ours
-        faults.append(f"--head: unknown name '{recipe.head}'; {suggest(recipe.head, HEADS)}")
-    checks: list[Callable[[], Any]] = [
-        partial(look_up, registry, getattr(recipe, name), flag_of(name)) for name, registry in CHOICES.items()
-    ]
-    checks += [
-        partial(parse_objective, recipe.objective),
-        partial(augment_settings, recipe),
-        partial(_check_machine, recipe),
-        partial(_check_model, recipe),
-        partial(_check_split, recipe),
-        partial(_check_loss, recipe),
-        partial(_check_optimizer, recipe),
-    ]
-    for check in checks:
-        try:
-            check()
-        except MlclsError as error:
-            faults.append(str(error))
-    if faults:
-        raise RecipeError("\n".join(dict.fromkeys(faults)))
-
-
-def _check_split(recipe: Recipe) -> None:
-    kind, _, name = recipe.split.partition(":")
-    if kind == "file" and not Path(name).is_file():
-        raise RecipeError(f"--split {recipe.split}: no such file; name a bundle's split.csv")
-    if kind == "column" and not name:
-        raise RecipeError("--split column: expected the column's name, as in column:subset")
-    if kind not in ("file", "column"):
-        parse_fractions(recipe.split)
-
-
-def _check_loss(recipe: Recipe) -> None:
-    build_loss(recipe.loss, pos_weight=None, settings=recipe.loss_args)
-
-
-def _check_optimizer(recipe: Recipe) -> None:
-    for _, _, lr, epochs in _plans(recipe):
-        optimizer = build_optimizer(
-            recipe.optimizer, torch.nn.Linear(1, 1), lr, recipe.weight_decay, recipe.optimizer_args
-        )
-        build_schedule(
-            recipe.schedule, optimizer, steps_per_epoch=1, epochs=epochs, settings=recipe.schedule_args
-        )
-
-
-def _check_machine(recipe: Recipe) -> None:
-    resolve_precision(recipe.precision, resolve_device(recipe.device))
-
-
-def _check_model(recipe: Recipe) -> None:
-    data_config(recipe.backbone, recipe.backbone_args)
-    if recipe.weights not in ("pretrained", "none") and not Path(recipe.weights).is_file():
-        raise WeightsError(
-            f"--weights {recipe.weights}: no such file; give a .safetensors or .pth file, 'pretrained' or 'none'"
-        )
-
-
-def augment_settings(recipe: Recipe) -> AugmentSettings:
-    """The augmentation's numbers: the defaults with the recipe's over them."""
-    known = [field.name for field in dataclasses.fields(AugmentSettings)]
-    for name in recipe.augment_args:
-        if name not in known:
-            raise RecipeError(
-                f"--augment-args: '{name}' is not a setting of the augmentation; {suggest(name, known)}"
-            )
-    arguments: dict[str, Any] = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in recipe.augment_args.items()
-    }
-    return AugmentSettings(**arguments)
 
 
 def set_up(recipe: Recipe, data: LabelledImages) -> Setup:
@@ -180,7 +82,7 @@ def set_up(recipe: Recipe, data: LabelledImages) -> Setup:
     loss = build_loss(recipe.loss, pos_weight=pos_weight, settings=recipe.loss_args)
     steps = -(-train.count(0) // recipe.accumulate)
     set_trainable(classifier, recipe.unfreeze)  # a wrong name is told now, not when its stage begins
-    plans = _plans(recipe)
+    plans = stage_plans(recipe)
     stages = tuple(
         Stage(name, epochs, partial(_begin, recipe, classifier, unfreeze, lr, steps, epochs))
         for name, unfreeze, lr, epochs in plans
@@ -199,19 +101,6 @@ def set_up(recipe: Recipe, data: LabelledImages) -> Setup:
         notes=_model_notes(recipe, classifier),
     )
     return Setup(recipe, data, preprocessing, classifier, train, val, test, loss, stages, facts, device)
-
-
-def _plans(recipe: Recipe) -> list[tuple[str, str, float, int]]:
-    """Name, what trains beside the head, learning rate and epochs of each stage."""
-    if recipe.unfreeze == "none":
-        return [("head", "none", recipe.lr_head, recipe.epochs)]
-    finetune = f"head + {recipe.unfreeze}"
-    head_epochs = min(recipe.unfreeze_epoch, recipe.epochs)
-    plans = [
-        ("head", "none", recipe.lr_head, head_epochs),
-        (finetune, recipe.unfreeze, recipe.lr_finetune, recipe.epochs - head_epochs),
-    ]
-    return [plan for plan in plans if plan[3] > 0]
 
 
 def _stage_facts(classifier: Classifier, plans: list[tuple[str, str, float, int]]) -> tuple[StageFacts, ...]:

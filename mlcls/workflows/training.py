@@ -28,9 +28,10 @@ from mlcls.reports.progress import EpochTable
 from mlcls.reports.record import EpochFigures, Record
 from mlcls.scoring.metrics import evaluate
 from mlcls.scoring.predictions import Predictions
+from mlcls.workflows.checks import check_names
 from mlcls.workflows.data import gather, subset_counts
 from mlcls.workflows.finishing import FAILED, finish
-from mlcls.workflows.setup import Setup, check_names, set_up
+from mlcls.workflows.setup import Setup, set_up
 
 if TYPE_CHECKING:
     from pandas import DataFrame

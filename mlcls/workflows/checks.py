@@ -1,0 +1,128 @@
+"""The names and numbers of a recipe, checked in the rooms that own them before any work is done."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mlcls.errors import MlclsError, RecipeError, WeightsError
+from mlcls.images.augment import AUGMENTATIONS, AugmentSettings
+from mlcls.images.preprocess import FITS
+from mlcls.images.sampling import SAMPLERS
+from mlcls.labels.split import parse_fractions
+from mlcls.learning.losses import LOSSES, build_loss
+from mlcls.learning.optimizers import OPTIMIZERS, build_optimizer
+from mlcls.learning.schedules import SCHEDULES, build_schedule
+from mlcls.learning.stopping import MONITORS
+from mlcls.models.classifier import data_config
+from mlcls.models.forward import resolve_device, resolve_precision
+from mlcls.models.heads import HEADS
+from mlcls.naming import look_up, suggest
+from mlcls.recipe import Recipe, flag_of
+from mlcls.scoring.thresholds import parse_objective
+
+CHOICES: Mapping[str, Mapping[str, Any]] = {
+    "fit": FITS,
+    "augment": AUGMENTATIONS,
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+    "loss": LOSSES,
+    "sampler": SAMPLERS,
+    "monitor": MONITORS,
+}
+
+
+def check_names(recipe: Recipe) -> None:
+    """Look up every name of the recipe in the room that owns it, before any work is done.
+
+    Raises:
+        RecipeError: naming all that are unknown, each with the nearest known one.
+    """
+    faults = []
+    if recipe.head not in HEADS:  # a bundle names no code of its own to import, so its head is one of ours
+        faults.append(f"--head: unknown name '{recipe.head}'; {suggest(recipe.head, HEADS)}")
+    checks: list[Callable[[], Any]] = [
+        partial(look_up, registry, getattr(recipe, name), flag_of(name)) for name, registry in CHOICES.items()
+    ]
+    checks += [
+        partial(parse_objective, recipe.objective),
+        partial(augment_settings, recipe),
+        partial(_check_machine, recipe),
+        partial(_check_model, recipe),
+        partial(_check_split, recipe),
+        partial(_check_loss, recipe),
+        partial(_check_optimizer, recipe),
+    ]
+    for check in checks:
+        try:
+            check()
+        except MlclsError as error:
+            faults.append(str(error))
+    if faults:
+        raise RecipeError("\n".join(dict.fromkeys(faults)))
+
+
+def _check_split(recipe: Recipe) -> None:
+    kind, _, name = recipe.split.partition(":")
+    if kind == "file" and not Path(name).is_file():
+        raise RecipeError(f"--split {recipe.split}: no such file; name a bundle's split.csv")
+    if kind == "column" and not name:
+        raise RecipeError("--split column: expected the column's name, as in column:subset")
+    if kind not in ("file", "column"):
+        parse_fractions(recipe.split)
+
+
+def _check_loss(recipe: Recipe) -> None:
+    build_loss(recipe.loss, pos_weight=None, settings=recipe.loss_args)
+
+
+def _check_optimizer(recipe: Recipe) -> None:
+    for _, _, lr, epochs in stage_plans(recipe):
+        optimizer = build_optimizer(
+            recipe.optimizer, torch.nn.Linear(1, 1), lr, recipe.weight_decay, recipe.optimizer_args
+        )
+        build_schedule(
+            recipe.schedule, optimizer, steps_per_epoch=1, epochs=epochs, settings=recipe.schedule_args
+        )
+
+
+def _check_machine(recipe: Recipe) -> None:
+    resolve_precision(recipe.precision, resolve_device(recipe.device))
+
+
+def _check_model(recipe: Recipe) -> None:
+    data_config(recipe.backbone, recipe.backbone_args)
+    if recipe.weights not in ("pretrained", "none") and not Path(recipe.weights).is_file():
+        raise WeightsError(
+            f"--weights {recipe.weights}: no such file; give a .safetensors or .pth file, 'pretrained' or 'none'"
+        )
+
+
+def augment_settings(recipe: Recipe) -> AugmentSettings:
+    """The augmentation's numbers: the defaults with the recipe's over them."""
+    known = [field.name for field in dataclasses.fields(AugmentSettings)]
+    for name in recipe.augment_args:
+        if name not in known:
+            raise RecipeError(
+                f"--augment-args: '{name}' is not a setting of the augmentation; {suggest(name, known)}"
+            )
+    arguments: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in recipe.augment_args.items()
+    }
+    return AugmentSettings(**arguments)
+
+
+def stage_plans(recipe: Recipe) -> list[tuple[str, str, float, int]]:
+    """Name, what trains beside the head, learning rate and epochs of each stage."""
+    if recipe.unfreeze == "none":
+        return [("head", "none", recipe.lr_head, recipe.epochs)]
+    finetune = f"head + {recipe.unfreeze}"
+    head_epochs = min(recipe.unfreeze_epoch, recipe.epochs)
+    plans = [
+        ("head", "none", recipe.lr_head, head_epochs),
+        (finetune, recipe.unfreeze, recipe.lr_finetune, recipe.epochs - head_epochs),
+    ]
+    return [plan for plan in plans if plan[3] > 0]
