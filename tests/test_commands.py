@@ -639,8 +639,8 @@ def test_inspect_and_train_refuse_the_same_table(tmp_path: Path, capsys: pytest.
     table = write_toy(tmp_path / "t", 10)
     table.write_text(table.read_text() + "img_000.png 1 0\nimg_001.png 1 0 maybe\n")
     messages = []
-    for command in (inspect, train):
-        assert command.main(["--labels", str(table)]) == 2
+    for command, flags in ((inspect, []), (train, ["--out", str(tmp_path / "o")])):
+        assert command.main(["--labels", str(table), *flags]) == 2
         messages.append(message(capsys))
     assert messages[0] == messages[1]
     assert "line 12" in messages[0]
