@@ -64,10 +64,8 @@ def finish(
     setup.classifier.load_state_dict(weights)
     try:
         test = _predict_test(setup)
-    except (
-        ImageError,
-        OSError,
-    ) as error:  # an image that was there before: what was learned is saved all the same
+    except (ImageError, OSError) as error:
+        # an image that was there before is gone: what was learned is saved all the same
         test, why = None, f"{FAILED}the test subset could not be scored: {error}"
         record = dataclasses.replace(record, stopped_because=why)
     tuned = tune_report(val.labels, val.scores, setup.recipe.objective, val.attributes)
