@@ -198,6 +198,17 @@ class Recipe:
         "how thresholds are chosen: f1, fbeta:B, precision:P, recall:R, youden, cost:FP,FN or fixed:T",
         group=TRAINING,
     )
+    estimator: str = _setting(
+        "robust",
+        "robust (the median of bootstrapped optima, drawn to the attributes' common threshold) or exact (the optimum)",
+        group=TRAINING,
+    )
+    calibration: str = _setting(
+        "platt",
+        "platt (probabilities made to mean what they say, on validation) or none",
+        group=TRAINING,
+        choices=("platt", "none"),
+    )
     device: str = _setting("auto", "auto, cpu, cuda, cuda:N or mps", group=TRAINING)
     precision: str = _setting("auto", "auto, fp32, bf16 or fp16", group=TRAINING)
     title: str | None = _setting(None, "title of the loss picture", group=OUTPUT, metavar="TEXT")
