@@ -193,7 +193,7 @@ def read_split(path: Path, images: Sequence[str]) -> Split:
         TableError: the file cannot be read or is not `image,subset`; it says nothing of some images; train or
             val has no image.
     """
-    stated = _read_rows(path)
+    stated = read_subsets(path)
     absent = [image for image in images if image not in stated]
     if absent:
         raise TableError(
@@ -214,8 +214,12 @@ def read_split(path: Path, images: Sequence[str]) -> Split:
     return Split(split.train, split.val, split.test, (note,))
 
 
-def _read_rows(path: Path) -> Mapping[str, str]:
-    """Image -> 'train', 'val' or 'test', in the file's order."""
+def read_subsets(path: Path) -> Mapping[str, str]:
+    """Image -> 'train', 'val' or 'test' of a `split.csv`, in the file's order.
+
+    Raises:
+        TableError: the file cannot be read or is not `image,subset`.
+    """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             return _parse_rows(path, csv.reader(file))
