@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlcls.scoring.cells import BoolArray, attribute_names, is_present, known_cells
+from mlcls.scoring.sample_metrics import image_decisions, image_rankings, mean_of_defined
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -26,7 +27,9 @@ def evaluate(
 
     An attribute (and likewise the pool of all known cells, for micro) has figures when it has both a known
     positive and a known negative; otherwise all six are None. Precision is 0 where nothing was predicted
-    present. Macro is the mean over the attributes that have figures. Micro pools every known cell.
+    present. Macro is the mean over the attributes that have figures. Micro pools every known cell. The figures
+    of images (`samples`, `coverage_error`, `label_ranking_average_precision`: see `sample_metrics`) are means
+    over the images with at least one known positive, None where there is none.
 
     Args:
         labels: [N, A], 0 absent, 1 present, NaN unknown.
@@ -35,9 +38,10 @@ def evaluate(
         attributes: A names; `Attr1`, `Attr2`, ... when not given.
 
     Returns:
-        `n`, `macro`, `micro`, `hamming_loss`, `exact_match`, `undefined` (names), and `attributes`, a dict
-        each: `name`, `known`, `positive`, `threshold`, the six `FIGURES`, `confusion`. Plain ints, floats,
-        strings and None: ready for JSON.
+        `n`, `known_share` (of all cells; None where there are none), `macro`, `micro`, `samples`,
+        `hamming_loss`, `exact_match`, `coverage_error`, `label_ranking_average_precision`, `undefined`
+        (names), and `attributes`, a dict each: `name`, `known`, `positive`, `negative`, `threshold`, the six
+        `FIGURES`, `confusion`. Plain ints, floats, strings and None: ready for JSON.
 
     Raises:
         ValueError: shapes that do not fit, or a label other than 0, 1 and NaN.
@@ -55,12 +59,17 @@ def evaluate(
     ]
     defined = [row for row in rows if row["auroc"] is not None]
     pooled = _ranking(scores[present], scores[absent])
+    decisions = image_decisions(present, absent, predicted)
+    rankings = image_rankings(scores, present, absent)
     return {
         "n": int(scores.shape[0]),
+        "known_share": float(counts.sum()) / scores.size if scores.size else None,
         "macro": {name: _mean([row[name] for row in defined]) for name in FIGURES},
         "micro": _figures(counts.sum(axis=0).tolist(), pooled),
+        "samples": {name: mean_of_defined(values) for name, values in decisions.items()},
         "hamming_loss": _hamming_loss(present, absent, predicted),
         "exact_match": _exact_match(present, absent, predicted),
+        **{name: mean_of_defined(values) for name, values in rankings.items()},
         "undefined": [row["name"] for row in rows if row["auroc"] is None],
         "attributes": rows,
     }
@@ -185,6 +194,7 @@ def _attribute(name: str, threshold: float, counts: list[int], ranking: list[flo
         "name": name,
         "known": tn + fp + fn + tp,
         "positive": fn + tp,
+        "negative": tn + fp,
         "threshold": threshold,
         **_figures(counts, ranking),
         "confusion": {"tn": tn, "fp": fp, "fn": fn, "tp": tp},

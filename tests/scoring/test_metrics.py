@@ -22,6 +22,7 @@ from mlcls.scoring.metrics import (
     exact_match,
     hamming_loss,
 )
+from mlcls.scoring.sample_metrics import RANKINGS
 
 nan = np.nan
 
@@ -106,6 +107,89 @@ def test_equal_to_torchmetrics(random_case, seed):
     assert micro["average_precision"] == pytest.approx(float(pooled), abs=1e-6)
 
 
+def by_known_cells(labels, scores, predicted):
+    """Images with a known positive, as `(labels, scores, predicted)` batches of equally many known cells.
+
+    Neither library has a mask for figures of an image: an unknown is removed by leaving its cell out, and
+    images that are left with the same number of cells fit one matrix.
+    """
+    known = ~np.isnan(labels)
+    judged = (labels == 1).any(axis=1)
+    for count in np.unique(known[judged].sum(axis=1)):
+        rows = np.flatnonzero(judged & (known.sum(axis=1) == count))
+        yield tuple(part[rows][known[rows]].reshape(-1, count) for part in (labels, scores, predicted))
+
+
+def sklearn_samples(labels, scores, predicted):
+    """Sums over the images of one batch: four decisions, two rankings."""
+    truth, guess = labels.astype(int), predicted.astype(int)
+    options = {"average": "macro", "zero_division": 0}  # images as the classes: their mean
+    found = {
+        "precision": reference.precision_score(truth.T, guess.T, **options),
+        "recall": reference.recall_score(truth.T, guess.T, **options),
+        "f1": reference.f1_score(truth.T, guess.T, **options),
+        "accuracy": 1 - reference.hamming_loss(truth, guess),
+        "coverage_error": 1,  # of one cell, a positive: what scikit-learn would refuse
+        "label_ranking_average_precision": reference.label_ranking_average_precision_score(truth, scores),
+    }
+    if truth.shape[1] > 1:
+        found["coverage_error"] = reference.coverage_error(truth, scores)
+    if truth.shape[0] == 1:  # one image would be read as a single binary task
+        found |= sklearn_single_image(truth[0], guess[0])
+    return {name: len(truth) * value for name, value in found.items()}
+
+
+def sklearn_single_image(truth, guess):
+    return {
+        "precision": reference.precision_score(truth, guess, zero_division=0),
+        "recall": reference.recall_score(truth, guess, zero_division=0),
+        "f1": reference.f1_score(truth, guess, zero_division=0),
+    }
+
+
+def torchmetrics_samples(labels, scores, predicted):
+    truth, guess = torch.from_numpy(labels).long(), torch.from_numpy(predicted).double()
+    preds, images, cells = torch.from_numpy(scores.astype(np.float64)), *truth.shape
+    each = {"multidim_average": "samplewise"}  # a decision is its own score: 0 or 1 about 0.5
+    found = {
+        "precision": torchmetrics.binary_precision(guess, truth, **each).double().sum(),
+        "recall": torchmetrics.binary_recall(guess, truth, **each).double().sum(),
+        "f1": torchmetrics.binary_f1_score(guess, truth, **each).double().sum(),
+        "accuracy": torchmetrics.binary_accuracy(guess, truth, **each).double().sum(),
+        **dict.fromkeys(RANKINGS, images),  # of one cell, a positive: torchmetrics takes two labels or more
+    }
+    if cells > 1:
+        found["coverage_error"] = images * torchmetrics.multilabel_coverage_error(preds, truth, cells)
+        found["label_ranking_average_precision"] = images * (
+            torchmetrics.multilabel_ranking_average_precision(preds, truth, cells)
+        )
+    return {name: float(value) for name, value in found.items()}
+
+
+@pytest.mark.parametrize("library", [sklearn_samples, torchmetrics_samples])
+@pytest.mark.parametrize("seed", range(200))
+def test_figures_of_images_are_those_of_both_libraries(random_case, library, seed):
+    labels, scores, thresholds = random_case(seed)
+    found = evaluate(labels, scores, thresholds)
+    assert found["known_share"] == pytest.approx((~np.isnan(labels)).mean(), abs=1e-6)
+    assert [one["negative"] for one in found["attributes"]] == (labels == 0).sum(axis=0).tolist()
+    flat = {**found["samples"], **{name: found[name] for name in RANKINGS}}
+    sums, images = dict.fromkeys(flat, 0.0), 0
+    for batch in by_known_cells(labels, scores, scores >= thresholds):
+        images += len(batch[0])
+        for name, value in library(*batch).items():
+            sums[name] += value
+    for name, value in flat.items():
+        assert value == (pytest.approx(sums[name] / images, abs=1e-6) if images else None), name
+
+
+def test_images_in_more_than_one_block(random_case, monkeypatch):
+    labels, scores, thresholds = random_case(22)
+    at_once = evaluate(labels, scores, thresholds)
+    monkeypatch.setattr("mlcls.scoring.sample_metrics.BLOCK", 1)
+    assert evaluate(labels, scores, thresholds) == at_once
+
+
 @settings(deadline=None, max_examples=60)
 @given(seed=st.integers(0, 10**6))
 def test_figures_rest_on_known_cells_alone(random_case, seed):
@@ -118,7 +202,8 @@ def test_figures_rest_on_known_cells_alone(random_case, seed):
     more = evaluate(
         np.vstack([labels, unlabelled]), np.vstack([scores, random.random(unlabelled.shape)]), thresholds
     )
-    assert more == {**before, "n": before["n"] + 3}
+    share = before["known_share"] * before["n"] / (before["n"] + 3)
+    assert more == {**before, "n": before["n"] + 3, "known_share": pytest.approx(share)}
 
 
 @settings(deadline=None, max_examples=60)
@@ -147,6 +232,7 @@ def test_by_hand():
     nothing = dict.fromkeys(FIGURES)
     assert found == {
         "n": 3,
+        "known_share": 4 / 9,
         "macro": one,
         "micro": {
             "precision": 2 / 3,
@@ -157,15 +243,19 @@ def test_by_hand():
             "average_precision": pytest.approx((1 + 1 + 3 / 4) / 3),
             "auroc": pytest.approx(2 / 3),
         },
+        # the first image is right; of the second, a is a false alarm and b is missed; the third has no positive
+        "samples": {"precision": 0.5, "recall": 0.5, "f1": 0.5, "accuracy": 0.5},
         "hamming_loss": 0.5,
         "exact_match": 0.5,
+        "coverage_error": 2.0,  # both images have to go down to their second attribute
+        "label_ranking_average_precision": (1 + 1 / 2) / 2,
         "undefined": ["b", "c"],
         "attributes": [
-            {"name": "a", "known": 2, "positive": 1, "threshold": 0.5, **one}
+            {"name": "a", "known": 2, "positive": 1, "negative": 1, "threshold": 0.5, **one}
             | {"confusion": {"tn": 0, "fp": 1, "fn": 0, "tp": 1}},
-            {"name": "b", "known": 2, "positive": 2, "threshold": 0.5, **nothing}
+            {"name": "b", "known": 2, "positive": 2, "negative": 0, "threshold": 0.5, **nothing}
             | {"confusion": {"tn": 0, "fp": 0, "fn": 1, "tp": 1}},
-            {"name": "c", "known": 0, "positive": 0, "threshold": 0.5, **nothing}
+            {"name": "c", "known": 0, "positive": 0, "negative": 0, "threshold": 0.5, **nothing}
             | {"confusion": {"tn": 0, "fp": 0, "fn": 0, "tp": 0}},
         ],
     }
@@ -195,8 +285,10 @@ def test_decisions_are_scores_too():
 def test_nothing_known_is_none_throughout(shape):
     found = evaluate(np.full(shape, nan), np.zeros(shape), 0.5)
     assert set(found["macro"].values()) == set(found["micro"].values()) == {None}
-    assert found["hamming_loss"] is None
-    assert found["exact_match"] is None
+    assert set(found["samples"].values()) == {None}
+    for name in ("hamming_loss", "exact_match", "coverage_error", "label_ranking_average_precision"):
+        assert found[name] is None, name
+    assert found["known_share"] == (0 if found["n"] and shape[1] else None)
     assert found["undefined"] == [f"Attr{number + 1}" for number in range(shape[1])]
     assert np.isnan(average_precision(np.full(shape, nan), np.zeros(shape))).all()
 
