@@ -209,6 +209,13 @@ class Recipe:
         group=TRAINING,
         choices=("platt", "none"),
     )
+    resamples: int = _setting(
+        1000,
+        "bootstrap resamples for the intervals of the figures (0: none)",
+        group=TRAINING,
+        kind=integer,
+        least=0,
+    )
     device: str = _setting("auto", "auto, cpu, cuda, cuda:N or mps", group=TRAINING)
     precision: str = _setting("auto", "auto, fp32, bf16 or fp16", group=TRAINING)
     title: str | None = _setting(None, "title of the loss picture", group=OUTPUT, metavar="TEXT")
