@@ -18,16 +18,22 @@ _INDENT = 2
 class Column:
     """A column: numbers stand right, text left. Text is folded where a terminal is narrow.
 
-    `drop` says which columns a narrow terminal loses first: the highest first, 0 never.
+    `drop` says which columns a narrow terminal loses first: the highest first, 0 never. `name` is what the
+    column is called outside the table, where its title alone would not say.
     """
 
     title: str
     text: bool = False
     drop: int = 0
+    name: str = ""
 
 
 def print_grid(
-    console: Console, columns: Sequence[Column], rows: Sequence[Sequence[Cell]], last: int = 0
+    console: Console,
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[Cell]],
+    last: int = 0,
+    after: int = 0,
 ) -> tuple[str, ...]:
     """Print a header and rows in aligned columns.
 
@@ -35,9 +41,10 @@ def print_grid(
         columns: the header, from left to right.
         rows: a cell a column each; cells may be empty.
         last: how many of the last rows stand apart, below a rule (sums, means).
+        after: how many of these stand apart once more, below a second rule (what to hold the means against).
 
     Returns:
-        The titles of the columns that were left out because the terminal is narrow, in their order.
+        The names of the columns that were left out because the terminal is narrow, in their order.
     """
     table = [[(safe(console, column.title), "bold") for column in columns]]
     table += [[_styled(console, cell) for cell in row] for row in rows]
@@ -46,11 +53,11 @@ def print_grid(
     if console.is_terminal:
         kept = _fitting(columns, widths, console.width - _INDENT)
     for number, row in enumerate(table):
-        if console.is_terminal and number in (1, len(table) - last):
+        if console.is_terminal and number in (1, len(table) - last, len(table) - after):
             rule = sum(widths[i] for i in kept) + 2 * (len(kept) - 1)
             emit(console, Text(" " * _INDENT + safe(console, "─") * rule, style="dim"))
         _print_row(console, [row[i] for i in kept], [columns[i] for i in kept], [widths[i] for i in kept])
-    return tuple(column.title for i, column in enumerate(columns) if i not in kept)
+    return tuple(column.name or column.title for i, column in enumerate(columns) if i not in kept)
 
 
 def _styled(console: Console, cell: Cell) -> tuple[str, str]:
