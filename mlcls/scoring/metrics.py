@@ -49,7 +49,7 @@ def evaluate(
     """
     scores, present, absent = known_cells(labels, scores)
     names = attribute_names(attributes, scores.shape[1])
-    limits = _limits(thresholds, scores.shape[1])
+    limits = thresholds_per_attribute(thresholds, scores.shape[1])
     predicted = is_present(scores, limits)
     counts = _confusion(present, absent, predicted)
     ranking = _column_ranking(scores, present, absent)
@@ -96,7 +96,7 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> FloatArray:
 def confusion_counts(labels: ArrayLike, scores: ArrayLike, thresholds: ArrayLike) -> IntArray:
     """Known cells of each attribute counted as tn, fp, fn, tp: int64 [A, 4]. Arguments as in `evaluate`."""
     scores, present, absent = known_cells(labels, scores)
-    return _confusion(present, absent, is_present(scores, _limits(thresholds, scores.shape[1])))
+    return _confusion(present, absent, is_present(scores, thresholds_per_attribute(thresholds, scores.shape[1])))
 
 
 def hamming_loss(labels: ArrayLike, scores: ArrayLike, thresholds: ArrayLike) -> float | None:
@@ -105,7 +105,7 @@ def hamming_loss(labels: ArrayLike, scores: ArrayLike, thresholds: ArrayLike) ->
     Arguments as in `evaluate`.
     """
     scores, present, absent = known_cells(labels, scores)
-    return _hamming_loss(present, absent, is_present(scores, _limits(thresholds, scores.shape[1])))
+    return _hamming_loss(present, absent, is_present(scores, thresholds_per_attribute(thresholds, scores.shape[1])))
 
 
 def exact_match(labels: ArrayLike, scores: ArrayLike, thresholds: ArrayLike) -> float | None:
@@ -114,10 +114,10 @@ def exact_match(labels: ArrayLike, scores: ArrayLike, thresholds: ArrayLike) -> 
     None when no image has a known label. Arguments as in `evaluate`.
     """
     scores, present, absent = known_cells(labels, scores)
-    return _exact_match(present, absent, is_present(scores, _limits(thresholds, scores.shape[1])))
+    return _exact_match(present, absent, is_present(scores, thresholds_per_attribute(thresholds, scores.shape[1])))
 
 
-def _limits(thresholds: ArrayLike, count: int) -> FloatArray:
+def thresholds_per_attribute(thresholds: ArrayLike, count: int) -> FloatArray:
     limits = np.asarray(thresholds, dtype=np.float64)
     if limits.ndim and limits.shape != (count,):
         raise ValueError(f"thresholds must be one number or [{count}], one an attribute; got {limits.shape}")
