@@ -1,0 +1,281 @@
+"""Tables of the HTML report on what the classifier scored: overall, an attribute, thresholds, calibration."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlcls.reports.console import UNDEFINED, figure
+from mlcls.reports.html_table import (
+    Cell,
+    Column,
+    Table,
+    bar,
+    columns,
+    defined,
+    mapping,
+    name,
+    number,
+    whole,
+)
+from mlcls.reports.html_verdict import negatives
+
+_FIGURES = {
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "accuracy": "accuracy",
+    "average_precision": "AP",
+    "auroc": "AUROC",
+}
+_SCALARS = {
+    "exact_match": ("exact match", "images all of whose known labels are right"),
+    "hamming_loss": ("Hamming loss", "share of known labels that are wrong; lower is better"),
+    "label_ranking_average_precision": (
+        "label ranking average precision",
+        "within an image: are its present attributes scored above its absent ones?",
+    ),
+    "coverage_error": (
+        "coverage error",
+        "how far down an image's ranked attributes one must go to have met all present ones; lower is better",
+    ),
+    "known_share": ("known labels", "share of the cells of the table whose label is known"),
+}
+
+
+def overall_table(entry: Mapping[str, Any]) -> Table:
+    """Macro, micro and sample means with their intervals, and the baselines that look at no image."""
+    intervals, baselines = mapping(entry.get("intervals")), mapping(entry.get("baselines"))
+    rows = []
+    for key, title in (("macro", "macro"), ("micro", "micro"), ("samples", "mean over images")):
+        if found := mapping(entry.get(key)):
+            rows.append((name(title), *_figures(found, mapping(intervals.get(key)))))
+    for key, title in (
+        ("always_present", "“present” for every image, macro"),
+        ("always_absent", "“absent” for every image, macro"),
+    ):
+        if found := mapping(baselines.get(key)):
+            rows.append((name(title), *_figures(found, {})))
+    return Table(
+        caption="Means, and what answers without looking would score",
+        columns=columns(*_FIGURES.values(), first="mean"),
+        rows=tuple(rows),
+        sortable=False,
+    )
+
+
+def _figures(found: Mapping[str, Any], intervals: Mapping[str, Any]) -> list[Cell]:
+    return [number(found.get(key), intervals.get(key)) for key in _FIGURES]
+
+
+def scalars_table(entry: Mapping[str, Any]) -> Table:
+    """The figures that are one number for the whole subset, as far as the record has them."""
+    intervals = mapping(entry.get("intervals"))
+    rows = [
+        (name(title), number(entry[key], intervals.get(key)), name(about))
+        for key, (title, about) in _SCALARS.items()
+        if key in entry
+    ]
+    headings = (*columns("figure", first="measure"), Column(title="what it is", number=False))
+    return Table(
+        caption="Figures of whole images and of the whole table", columns=headings, rows=tuple(rows), sortable=False
+    )
+
+
+def attributes_table(entry: Mapping[str, Any]) -> Table:
+    """A row an attribute. Intervals, baselines and the chance test have columns where the record has them."""
+    entries: Sequence[Mapping[str, Any]] = entry["attributes"]
+    tested = any(mapping(one.get("chance")) for one in entries)
+    drawn = any(mapping(one.get("intervals")) for one in entries)
+    compared = any(mapping(one.get("baselines")) for one in entries)
+    headings = [Column(title="attribute", number=False)]
+    if tested:
+        headings.append(
+            Column(
+                title="against chance",
+                about="one-sided Mann-Whitney test of the ranking, Holm-corrected over attributes",
+            )
+        )
+    headings += [Column(title="AP", about="average precision")]
+    if compared:
+        headings.append(Column(title="base rate", about="the average precision of a guess"))
+    headings.append(Column(title="AUROC", about="0.5 is chance"))
+    if drawn:
+        headings.append(Column(title="0 ← AUROC → 1", about="interval; the line is chance", sortable=False))
+    headings += [Column(title=title) for title in ("F1", "precision", "recall")]
+    if compared:
+        headings.append(Column(title="F1 of “present”", about="F1 of answering present for every image"))
+    headings += [Column(title=title) for title in ("accuracy", "threshold", "known", "present", "absent")]
+    headings += [
+        Column(title="TP", about="right: present"),
+        Column(title="FP", about="wrongly said present"),
+        Column(title="FN", about="wrongly said absent"),
+        Column(title="TN", about="right: absent"),
+    ]
+    return Table(
+        caption=f"{len(entries):,} attributes, each at its threshold",
+        columns=tuple(headings),
+        rows=tuple(tuple(_attribute(one, tested, compared, drawn)) for one in entries),
+    )
+
+
+def _attribute(one: Mapping[str, Any], tested: bool, compared: bool, drawn: bool) -> list[Cell]:
+    intervals, baselines = mapping(one.get("intervals")), mapping(one.get("baselines"))
+    confusion = mapping(one.get("confusion"))
+    cells = [name(one["name"])]
+    if tested:
+        cells.append(_chance(mapping(one.get("chance"))))
+    cells.append(number(one["average_precision"], intervals.get("average_precision")))
+    if compared:
+        cells.append(number(baselines.get("base_rate")))
+    cells.append(number(one["auroc"], intervals.get("auroc")))
+    if drawn:
+        cells.append(bar(one["auroc"], intervals.get("auroc"), 0.5))
+    cells += [number(one[key], intervals.get(key)) for key in ("f1", "precision", "recall")]
+    if compared:
+        cells.append(number(mapping(baselines.get("always_present")).get("f1")))
+    cells += [number(one["accuracy"], intervals.get("accuracy")), number(one["threshold"])]
+    cells += [whole(one["known"]), whole(one["positive"]), whole(negatives(one))]
+    return cells + [whole(confusion.get(key)) for key in ("tp", "fp", "fn", "tn")]
+
+
+def _chance(found: Mapping[str, Any]) -> Cell:
+    p, verdict = defined(found.get("p_adjusted")), found.get("distinguishable")
+    note = "" if p is None else "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    if verdict is None:
+        return Cell(text=UNDEFINED, note="not tested", sort=None)
+    if verdict:
+        return Cell(text="better", note=note, sort=p, level="good")
+    return Cell(text="not distinguishable from chance", note=note, sort=p, level="bad")
+
+
+def thresholds_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Thresholds, and the figure on the labels they were tuned on against the one on labels held out."""
+    objectives = {str(row.get("objective", "")) for row in rows}
+    measure = "F1" if objectives == {"f1"} else "figure"
+    held_out = any("cross_fitted" in row for row in rows)
+    estimated = any("estimator" in row for row in rows)
+    noted = any(row.get("note") for row in rows)
+    headings = list(columns("threshold"))
+    headings += [] if measure == "F1" else [Column(title="objective", number=False)]
+    headings += [Column(title="estimator", number=False)] if estimated else []
+    if held_out:
+        headings.append(Column(title=f"{measure}, cross-fitted", about="on validation labels held out of the tuning"))
+    headings.append(Column(title=f"{measure}, naive", about="on the very labels it was tuned on: flatters"))
+    headings += [Column(title="gap", about="naive less cross-fitted")] if held_out else []
+    headings += [Column(title=title) for title in ("present", "absent")]
+    headings += [Column(title="remark", number=False)] if noted else []
+    body = []
+    for row in rows:
+        naive, honest = defined(row.get("value")), defined(row.get("cross_fitted"))
+        cells = [name(str(row["name"])), number(row.get("threshold"), row.get("interval"))]
+        cells += [] if measure == "F1" else [name(str(row.get("objective", "")))]
+        cells += [name(str(row.get("estimator", "")))] if estimated else []
+        cells += [number(honest)] if held_out else []
+        cells.append(number(naive))
+        if held_out:
+            gap = None if naive is None or honest is None else naive - honest
+            cells.append(number(gap, level="warn" if gap is not None and gap >= 0.05 else ""))
+        cells += [whole(row.get("positive")), whole(row.get("negative"))]
+        cells += [name(str(row.get("note") or ""))] if noted else []
+        body.append(tuple(cells))
+    return Table(
+        caption="Thresholds, tuned on validation labels", columns=tuple(headings), rows=tuple(body)
+    )
+
+
+def thresholds_summary(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The mean of both figures over the attributes that have both, in a sentence; empty where none has."""
+    both = [
+        (naive, honest)
+        for row in rows
+        if (naive := defined(row.get("value"))) is not None
+        and (honest := defined(row.get("cross_fitted"))) is not None
+    ]
+    if not both or len({str(row.get("objective", "")) for row in rows}) > 1:
+        return ""
+    naive, honest = (sum(pair[i] for pair in both) / len(both) for i in (0, 1))
+    return (
+        f"Mean on the tuning labels {figure(naive)}, cross-fitted {figure(honest)}: "
+        f"a gap of {figure(naive - honest)}. Only the cross-fitted figure says what to expect on new images."
+    )
+
+
+def calibration_table(calibration: Mapping[str, Any]) -> Table | None:
+    """Expected calibration error and Brier score before and after, of every subset the record has.
+
+    None where it has none.
+    """
+    subsets = [
+        (title, mapping(calibration.get(key)))
+        for key, title in (("val", "validation, out of fold"), ("test", "test"))
+        if mapping(calibration.get(key))
+    ]
+    if not subsets:
+        return None
+    headings = columns(
+        *(
+            f"{measure} {when}, {title}"
+            for title, _ in subsets
+            for measure in ("ECE", "Brier")
+            for when in ("before", "after")
+        )
+    )
+    names = [str(one["name"]) for one in _each(mapping(subsets[0][1].get("after")))]
+    rows = [(name("mean"), *_errors([mapping(part.get(when)) for _, part in subsets for when in _WHEN]))]
+    for i, attribute in enumerate(names):
+        found = [
+            _each(mapping(part.get(when)))[i : i + 1] for _, part in subsets for when in _WHEN
+        ]
+        rows.append((name(attribute), *_errors([one[0] if one else {} for one in found])))
+    return Table(
+        caption="How far probabilities are from observed shares; lower is better",
+        columns=headings,
+        rows=tuple(rows),
+        sortable=False,
+    )
+
+
+_WHEN = ("before", "after")
+
+
+def _each(part: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    found = part.get("attributes")
+    return [mapping(one) for one in found] if isinstance(found, list | tuple) else []
+
+
+def _errors(pairs: Sequence[Mapping[str, Any]]) -> list[Cell]:
+    """ECE before and after, Brier before and after, of each (before, after) in turn."""
+    cells = []
+    for i in range(0, len(pairs), 2):
+        for key in ("ece", "brier"):
+            before, after = defined(pairs[i].get(key)), defined(pairs[i + 1].get(key))
+            level = "" if before is None or after is None or before == after else "good" if after < before else "warn"
+            cells += [number(before), number(after, level=level)]
+    return cells
+
+
+def slopes(calibration: Mapping[str, Any]) -> Table | None:
+    """What calibration does to each attribute's logits: slope and intercept."""
+    rows = [
+        (name(str(one.get("name", ""))), number(one.get("slope")), number(one.get("intercept")))
+        for one in _each(calibration)
+    ]
+    if not rows:
+        return None
+    return Table(
+        caption="Calibrated logit = slope × logit + intercept",
+        columns=columns("slope", "intercept"),
+        rows=tuple(rows),
+    )
+
+
+def interval_note(entry: Mapping[str, Any]) -> str:
+    """How the intervals were made, in a sentence; empty where there are none."""
+    found = mapping(entry.get("intervals"))
+    if not found:
+        return ""
+    level, resamples, unit = defined(found.get("level")), found.get("resamples"), found.get("unit", "images")
+    share = f"{level:.0%} " if level is not None else ""
+    times = f", {resamples:,} resamples of {unit}" if isinstance(resamples, int) else ""
+    return f"The smaller numbers are {share}bootstrap intervals{times}."
+
+
