@@ -49,8 +49,8 @@ def chance_notes(entry: Entry) -> list[str]:
         return []
     told = [f"{one['name']} ({_why(one, level)})" for one in attributes[:_NAMED]]
     more = len(attributes) - len(told)
-    told += [f"and {more:,} more"] if more else []
-    return [f"not distinguishable from chance: {', '.join(told)}; check: {_check(attributes)}"]
+    names = ", ".join(told) + (f" and {more:,} more" if more else "")
+    return [f"not distinguishable from chance: {names}; check: {_check(attributes)}"]
 
 
 def show_chance_verdict(console: Console, entry: Entry, subset: str) -> bool:
@@ -71,16 +71,16 @@ def show_chance_verdict(console: Console, entry: Entry, subset: str) -> bool:
     which = "the only attribute is not" if not untested else "the only attribute that could be tested is not"
     if len(attributes) > 1:
         which = f"none of the {len(attributes):,} attributes{' that could be tested' if untested else ''} is"
-    auroc = (entry.get("macro") or {}).get("auroc")
+    macro = (entry.get("macro") or {}).get("auroc")
     ends = between(((entry.get("intervals") or {}).get("macro") or {}).get("auroc"))
-    interval = "" if ends == UNDEFINED else f", {level_text(entry.get('intervals'))} {ends}"
+    interval = "" if ends == UNDEFINED else f" ({level_text(entry.get('intervals'))} {ends})"
     enough = any(_rarer(one)[0] >= _FEW for one in attributes)  # else a good model may look like this too
     head = "NOTHING LEARNED" if enough else "NOTHING LEARNED that so few images could show"
     console.print()
     say(
         console,
-        f"{head}: {which} distinguishable from chance on {_SUBSETS.get(subset, subset)} "
-        f"(macro AUROC {figure(auroc)}{interval}; chance is 0.5). Do not use this model. "
+        f"{head}: {which} distinguishable from chance on {_SUBSETS.get(subset, subset)}. "
+        f"Macro AUROC {figure(macro)}{interval}; chance is 0.5. Do not use this model. "
         f"Check: {_check(attributes)}.",
         style="bold red",
     )

@@ -23,8 +23,9 @@ from mlcls.reports.grid import Cell, Column, print_grid
 Entry = Mapping[str, Any]
 
 _BASELINES = (("always_present", "always present"), ("always_absent", "always absent"))
-_PLAIN_FACTS = (("hamming_loss", "Hamming loss"), ("exact_match", "exact match"))
-_RANKING_FACTS = (
+_FACTS = (
+    ("hamming_loss", "Hamming loss"),
+    ("exact_match", "exact match"),
     ("coverage_error", "coverage error"),
     ("label_ranking_average_precision", "label ranking AP"),
 )
@@ -82,9 +83,14 @@ def _show_facts(console: Console, evaluation: Entry) -> None:
     pairs = [("images", count(evaluation["n"]))]
     if evaluation.get("known_share") is not None:
         pairs.append(("known labels", f"{evaluation['known_share']:.1%} of the cells"))
-    for key, label in (*_PLAIN_FACTS, *_RANKING_FACTS):
+    meaning = f": ranks, of {len(evaluation['attributes']):,}, down to the last present attribute"
+    for key, label in _FACTS:
         if key in evaluation:
-            pairs.append((label, with_interval(evaluation[key], intervals.get(key), level)))
+            text = with_interval(evaluation[key], intervals.get(key), level)
+            pairs.append((label, text + (meaning if key == "coverage_error" else "")))
+    if intervals.get("resamples"):
+        how = f"{intervals['resamples']:,} bootstrap resamples of {intervals.get('unit', 'images')}"
+        pairs.append(("intervals", f"{level}, {how}"))
     facts(console, pairs)
 
 
@@ -127,9 +133,8 @@ def _columns(evaluation: Entry, rows: Sequence[_Row]) -> list[_Column]:
 
 
 def _confusion(cell: str, drop: int) -> _Column:
-    return Column(
-        cell, drop=drop
-    ), lambda row: count(row.attribute["confusion"][cell]) if row.attribute else ""
+    column = Column(cell, drop=drop)
+    return column, lambda row: count(row.attribute["confusion"][cell]) if row.attribute else ""
 
 
 def _count(row: _Row, key: str) -> Cell:
@@ -207,7 +212,7 @@ def _show_rest(
         say(console, f"not shown in this narrow window: {', '.join(dropped)}", style="dim", indent=2)
     if evaluation.get("baselines"):
         what = (
-            "base F1, base rate: F1 and AP of answering present always; always present, always absent: macro"
+            "base F1, base rate: F1 and AP of answering present for every image; the last rows are macro too"
         )
         say(console, what, style="dim", indent=2)
     if any("chance" in entry for entry in evaluation["attributes"]):

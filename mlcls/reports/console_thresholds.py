@@ -1,6 +1,7 @@
 """Thresholds on the console: before and after tuning, how sure they are, and what they are really worth."""
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,8 @@ _LEGEND = (
     "cross-fitted: tuned on four fifths of these labels, scored on the fifth it has not seen; naive: tuned and "
     "scored on the same labels, so it flatters"
 )
-_NOTES = 12  # more than these a terminal counts
+_NOTES, _NOTES_OF_SUMMARY = 12, 4  # of more than these a terminal counts the rest
+_NAMED = 8
 _LEAST_CERTAIN = 3
 
 
@@ -115,9 +117,14 @@ def show_threshold_summary(
     naive, fitted = _means(changes)
     pairs = [("objective", objective)] if objective else []
     if naive is not None and fitted is not None:
-        pairs.append((f"macro {measure}, naive", f"{figure(naive)} on the labels they were tuned on"))
-        gap = f"{figure(fitted)} on labels not tuned on ({signed(fitted - naive)}): expect this one"
-        pairs.append((f"macro {measure}, cross-fitted", gap))
+        gap = signed(fitted - naive)
+        pairs += [
+            (f"macro {measure}, naive", f"{figure(naive)}: tuned and scored on the same labels, it flatters"),
+            (
+                f"macro {measure}, cross-fitted",
+                f"{figure(fitted)} ({gap}): tuned on four fifths, scored on the fifth not seen; expect this one",
+            ),
+        ]
     unsure = sorted((row for row in changes if row.interval is not None), key=_doubt)
     if unsure:
         told = [
@@ -129,9 +136,7 @@ def show_threshold_summary(
         rest = f"; {plural(more, 'other')} in {complete}" if more else ""
         pairs.append(("least certain", "; ".join(told) + rest))
     facts(console, pairs)
-    if fitted is not None:
-        say(console, _LEGEND, style="dim", indent=2)
-    _show_notes(console, changes, complete)
+    _show_notes(console, changes, complete, most=_NOTES_OF_SUMMARY)
 
 
 def _row(row: ThresholdChange, measured: bool, fitted: bool, sure: bool, decimals: int) -> list[Cell]:
@@ -180,15 +185,24 @@ def _doubt(row: ThresholdChange) -> tuple[int, float]:
     return (0, row.interval[0] - row.interval[1]) if row.interval is not None else (1, 0.0)
 
 
-def _show_notes(console: Console, changes: Sequence[ThresholdChange], complete: str) -> None:
-    """Attributes with the same note in one line; on a terminal no more lines than can be read."""
-    same: dict[str, list[str]] = {}
+def _show_notes(
+    console: Console, changes: Sequence[ThresholdChange], complete: str, most: int = _NOTES
+) -> None:
+    """A line for all attributes with the same kind of note; on a terminal no more than can be read."""
+    kinds: dict[str, list[ThresholdChange]] = {}
     for row in changes:
         if row.note:
-            same.setdefault(row.note, []).append(row.name)
-    limit = 8 if console.is_terminal else len(changes)
-    lines = [f"{some(names, limit)}: {note}" for note, names in same.items()]
-    most = _NOTES if console.is_terminal else len(lines)
-    notes(console, lines[:most])
-    if len(lines) > most:
-        notes(console, [f"{plural(len(lines) - most, 'more note')} in {complete}"])
+            kinds.setdefault(re.split("[:;] ", row.note, maxsplit=1)[0], []).append(row)
+    limit = _NAMED if console.is_terminal else len(changes)
+    lines = []
+    for kind, rows in kinds.items():
+        details = {row.note[len(kind) + 2 :] for row in rows if row.note}
+        if len(details) == 1:  # also a single attribute's
+            lines.append(f"{some([row.name for row in rows], limit)}: {rows[0].note}")
+        else:
+            told = [f"{row.name} ({row.note[len(kind) + 2 :]})" for row in rows if row.note]
+            lines.append(f"{kind}: {some(told, limit)}")
+    shown = lines[:most] if console.is_terminal else lines
+    notes(console, shown)
+    if len(lines) > len(shown):
+        notes(console, [f"{plural(len(lines) - len(shown), 'more note')} in {complete}"])

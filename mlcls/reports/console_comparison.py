@@ -1,0 +1,195 @@
+"""Models side by side on the console: their figures on the same images, and what the differences are worth."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from mlcls.reports.console import UNDEFINED, count, facts, figure, heading, plural, say, some
+from mlcls.reports.console_figures import (
+    Interval,
+    interval_decimals,
+    level_text,
+    most_telling,
+    signed,
+    signed_span,
+    span,
+)
+from mlcls.reports.grid import Cell, Column, print_grid
+
+Entry = Mapping[str, Any]
+
+# figure, its name, which columns a narrow terminal loses first: the figure's, its interval's
+_FIGURES = (
+    ("average_precision", "AP", 0, 2),
+    ("auroc", "AUROC", 0, 3),
+    ("f1", "F1", 0, 4),
+    ("precision", "precision", 6, 9),
+    ("recall", "recall", 5, 8),
+    ("accuracy", "accuracy", 7, 10),
+)
+_OF_ATTRIBUTES = (("average_precision", "AP", 1), ("auroc", "AUROC", 2), ("f1", "F1", 3))
+_SUBSETS = {"test": "test", "val": "validation"}
+
+
+def show_comparison(
+    console: Console, comparison: Entry, *, title: str = "Comparison", complete: str = "--format json"
+) -> None:
+    """Print models side by side, and the paired differences of each other model to the first.
+
+    Better and worse are said only where the interval of a difference leaves out 0.
+
+    Args:
+        comparison: `subset`, `images`, `unit` (of the resampling: images or groups); `models`: [{`name`,
+            `macro`, `micro`, `intervals` {`macro`, `micro`}}], six figures each; `differences` (other less
+            first): [{`name`, `macro` {figure: {`difference`, `interval`}}, `micro`, `attributes` [{`name`,
+            `average_precision` {`difference`, `interval`, `changed`}, `auroc`, `f1`}]}]. None is undefined.
+            `corrected` true says that `changed` allows for the number of attributes already.
+        complete: where a reader finds the attributes that are not shown.
+    """
+    models: Sequence[Entry] = comparison["models"]
+    heading(console, title)
+    subset: str = comparison["subset"]
+    pairs = [("subset", _SUBSETS.get(subset, subset)), ("images", count(comparison["images"]))]
+    if comparison.get("unit"):
+        pairs.append(
+            ("intervals", f"{_level(models)}, bootstrap by {comparison['unit']}, differences paired")
+        )
+    facts(console, pairs)
+    dropped: dict[str, None] = {}  # by both tables together, in the order of the columns
+    for mean in ("macro", "micro"):
+        console.print()
+        dropped |= dict.fromkeys(_show_models(console, models, mean))
+    _say_dropped(console, dropped)
+    for other in comparison["differences"]:
+        _show_difference(console, models[0]["name"], other, comparison, _level(models), complete)
+
+
+def _level(models: Sequence[Entry]) -> str:
+    return level_text(models[0].get("intervals") if models else None)
+
+
+def _show_models(console: Console, models: Sequence[Entry], mean: str) -> tuple[str, ...]:
+    level, columns = _level(models), [Column(mean, text=True)]
+    uncertain = any((model.get("intervals") or {}).get(mean) for model in models)
+    for _, name, drop, drop_interval in _FIGURES:
+        columns.append(Column(name, drop=drop))
+        columns += [Column(level, drop=drop_interval, name=f"interval of {name}")] * uncertain
+    intervals = [(model.get("intervals") or {}).get(mean) or {} for model in models]
+    decimals = interval_decimals(ends for one in intervals for ends in one.values())
+    rows: list[list[Cell]] = []
+    for model, ends in zip(models, intervals, strict=True):
+        row: list[Cell] = [model["name"]]
+        for key, *_ in _FIGURES:
+            row.append(figure(model[mean].get(key)))
+            row += [(span(ends.get(key), decimals), "dim")] * uncertain
+        rows.append(row)
+    return print_grid(console, columns, rows)
+
+
+def _show_difference(
+    console: Console, first: str, other: Entry, comparison: Entry, level: str, complete: str
+) -> None:
+    heading(console, f"{other['name']} compared with {first}")
+    columns = [Column("", text=True), Column("figure", text=True), Column("difference")]
+    columns += [Column(level), Column("", text=True)]
+    rows = {
+        mean: [
+            _difference_row(mean, name, other[mean][key]) for key, name, *_ in _FIGURES if key in other[mean]
+        ]
+        for mean in ("macro", "micro")
+    }
+    print_grid(console, columns, [*rows["macro"], *rows["micro"]], last=len(rows["micro"]))
+    for key, name in (("average_precision", "AP"), ("f1", "F1")):
+        if key in other["macro"]:
+            sentence, style = _sentence(first, other["name"], other["macro"][key], f"macro {name}", level)
+            say(console, sentence, style=style, indent=2)
+    _show_attributes(console, other["attributes"], comparison, level, complete)
+
+
+def _difference_row(mean: str, name: str, entry: Entry) -> list[Cell]:
+    word, style = _verdict(entry)
+    return [mean, name, signed(entry["difference"]), signed_span(entry["interval"]), (word, style)]
+
+
+def _verdict(entry: Entry) -> tuple[str, str]:
+    """In a word what a difference is worth, and its style."""
+    ends: Interval = entry["interval"]
+    if entry["difference"] is None or ends is None:
+        return UNDEFINED, "dim"
+    if ends[0] > 0:
+        return "better", "green"
+    return ("worse", "red") if ends[1] < 0 else ("not distinguishable", "dim")
+
+
+def _sentence(first: str, other: str, entry: Entry, what: str, level: str) -> tuple[str, str]:
+    """A difference in plain words, and their style."""
+    word, _ = _verdict(entry)
+    difference, ends = entry["difference"], signed_span(entry["interval"])
+    if word == UNDEFINED:
+        return f"{what} of {other} and {first} cannot be compared: it is undefined in one of them", ""
+    size = figure(abs(difference))
+    if word == "not distinguishable":
+        side = "above" if difference >= 0 else "below"
+        return f"{other} is {size} {side} {first} in {what} ({level} {ends}): not distinguishable", ""
+    return f"{other} is {word} than {first} by {size} {what} ({level} {ends})", "bold"
+
+
+def _show_attributes(
+    console: Console, attributes: Sequence[Entry], comparison: Entry, level: str, complete: str
+) -> None:
+    """The attributes that changed, one by one; the others counted."""
+    changed = [entry for entry in attributes if any(_changed(entry, key) for key, *_ in _OF_ATTRIBUTES)]
+    shown = most_telling(console, changed, lambda entry: -_largest(entry))
+    rest = len(attributes) - len(changed)
+    if not changed:
+        none = plural(len(attributes), "attribute")
+        say(console, f"attributes: none of {none} changed distinguishably", indent=2)
+        return
+    console.print()
+    columns = [Column("changed", text=True)]
+    for _, name, drop in _OF_ATTRIBUTES:
+        columns += [Column(name), Column(level, drop=drop, name=f"interval of {name}")]
+    dropped = print_grid(console, columns, [_attribute_row(entry) for entry in shown])
+    if len(shown) < len(changed):
+        which = f"{len(shown)} of {len(changed):,} attributes that changed, those that changed most"
+        say(console, f"{which}; all of them are in {complete}", style="dim", indent=2)
+    _say_dropped(console, dropped)
+    others = f"; {plural(rest, 'other attribute')} did not change distinguishably" if rest else ""
+    chance = "" if comparison.get("corrected") else _by_chance(len(attributes), level)
+    say(console, f"* changed: the interval leaves out 0{others}{chance}", style="dim", indent=2)
+
+
+def _by_chance(attributes: int, level: str) -> str:
+    """How many attributes would seem to change if nothing had."""
+    expected = attributes * (1 - float(level.removesuffix("%")) / 100)
+    if expected < 0.5:
+        return ""
+    number = plural(round(expected), "attribute")
+    return f"; about {number} in each column would do so by chance alone"
+
+
+def _changed(entry: Entry, key: str) -> bool:
+    return bool((entry.get(key) or {}).get("changed"))
+
+
+def _largest(entry: Entry) -> float:
+    """The largest of the differences that changed."""
+    return max(abs(float(entry[key]["difference"])) for key, *_ in _OF_ATTRIBUTES if _changed(entry, key))
+
+
+def _attribute_row(entry: Entry) -> list[Cell]:
+    cells: list[Cell] = [entry["name"]]
+    for key, *_ in _OF_ATTRIBUTES:
+        part, changed = entry.get(key) or {}, _changed(entry, key)
+        style = "dim" if not changed else "bold green" if part["difference"] > 0 else "bold red"
+        # the mark's place is kept where there is none, so that the digits stand below each other
+        cells.append((signed(part.get("difference")) + ("*" if changed else " "), style))
+        cells.append((signed_span(part.get("interval")), "dim"))
+    return cells
+
+
+def _say_dropped(console: Console, dropped: Iterable[str]) -> None:
+    names = list(dropped)
+    if names:
+        say(console, f"not shown in this narrow window: {some(names, len(names))}", style="dim", indent=2)
