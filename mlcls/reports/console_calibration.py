@@ -74,11 +74,12 @@ def _show_attributes(console: Console, calibration: Figures, subset: str, label:
         columns += [Column("slope", drop=1), Column("intercept", drop=2)]
         rows = [_attribute_row(name, old, new, maps.get(name, {})) for name, old, new in shown]
         print_grid(console, columns, rows)
-    rest = len(pairs) - len(shown)
-    if rest:
+    rest = plural(len(pairs) - len(shown), "attribute")
+    if pairs and not shown:
+        say(console, f"none of the {rest} got worse, {label}", style="dim", indent=2)
+    elif len(shown) < len(pairs):
         fate = "did not get worse" if len(shown) == len(worse) else f"are in {complete}"
-        which = f"the other {plural(rest, 'attribute')}" if shown else f"all {plural(rest, 'attribute')}"
-        say(console, f"{which} {fate}, {label}", style="dim", indent=2)
+        say(console, f"the other {rest} {fate}, {label}", style="dim", indent=2)
 
 
 def _attribute_row(name: str, before: Figures, after: Figures, scaling: Figures) -> list[Cell]:
