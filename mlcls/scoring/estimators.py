@@ -1,0 +1,269 @@
+"""Owns how a threshold is estimated from few labels: `robust`, drawn toward all attributes, and `exact`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mlcls.errors import RecipeError
+from mlcls.naming import suggest
+from mlcls.scoring.cells import BoolArray
+from mlcls.scoring.objectives import Cuts, Merit, Objective
+from mlcls.scoring.optima import (
+    UNTUNED,
+    FloatArray,
+    IntArray,
+    Side,
+    best_cut,
+    by_preference,
+    cut_points,
+    draw_weights,
+    first_best,
+    judge_resamples,
+    midway,
+    resampled_cuts,
+    side,
+    thinned_cuts,
+)
+
+FLAG = "--estimator"
+LEAST_POSITIVE = 3  # with fewer known positives an optimum is an accident
+RESAMPLES = 200
+PULL = 2.0  # how many known positives the threshold of all attributes weighs as much as
+OWN_GAP = 10  # from so many known positives on a robust threshold is moved midway between its own scores
+COMMON_CUTS = 512  # thresholds at which all attributes are judged together
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What thresholds are chosen from.
+
+    Attributes:
+        scores: [N, A] probabilities.
+        present, absent: bool [N, A]; a cell in neither is unknown.
+        units: int64 [N], 0 to U - 1: the image, or the group of images, that each row belongs to.
+    """
+
+    scores: NDArray[Any]
+    present: BoolArray
+    absent: BoolArray
+    units: IntArray
+
+    def sides(self, column: int) -> tuple[Side, Side]:
+        """The known positives and negatives of one attribute."""
+        scores = self.scores[:, column]
+        return (
+            side(scores, self.present[:, column], self.units),
+            side(scores, self.absent[:, column], self.units),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Thresholds and how sure they are.
+
+    Attributes:
+        thresholds: float64 [A].
+        draws: float64 [R, A], the threshold of each bootstrap sample; NaN where a sample gave none; R may be 0.
+        notes: A sentences or None.
+    """
+
+    thresholds: FloatArray
+    draws: FloatArray
+    notes: tuple[str | None, ...]
+
+
+Estimator = Callable[[Known, Objective, int, int], Estimate]  # (known, aim, resamples, seed)
+
+
+def unit_numbers(groups: Sequence[Any] | ArrayLike | None, rows: int) -> IntArray:
+    """Numbers of the units that are resampled and folded whole: rows where `groups` is None.
+
+    Raises:
+        ValueError: there is not one group for each row.
+    """
+    if groups is None:
+        return np.arange(rows)
+    names = np.asarray(groups)
+    if names.shape != (rows,):
+        raise ValueError(f"groups must be [{rows}], one for each image; got {names.shape}")
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)
+
+
+def estimator_named(name: str) -> Estimator:
+    """The function of `ESTIMATORS` that is called so.
+
+    Raises:
+        RecipeError: there is none; names `--estimator` and the nearest one.
+    """
+    if name not in ESTIMATORS:
+        raise RecipeError(f"{FLAG}: unknown name '{name}'; {suggest(name, ESTIMATORS)}")
+    return ESTIMATORS[name]
+
+
+def exact(known: Known, aim: Objective, resamples: int, seed: int) -> Estimate:
+    """The best of all cut points of each attribute's own known labels.
+
+    Among equally good ones the nearest to 0.5, and of two equally near ones the higher. An attribute with
+    fewer than `LEAST_POSITIVE` known positives, or with no known negative, keeps 0.5 and its note says so.
+    The draws are the best cut points of the resamples (of at most `MOST_CUTS`).
+    """
+    count = known.scores.shape[1]
+    if aim.rank is None:
+        return Estimate(np.full(count, aim.numbers[0]), np.empty((0, count)), (None,) * count)
+    thresholds, notes = np.full(count, UNTUNED), [""] * count
+    draws = np.full((resamples, count), np.nan)
+    weights = _weights(known, resamples, seed)
+    for column in range(count):
+        positives, negatives = known.sides(column)
+        notes[column] = _too_few(len(positives.scores), len(negatives.scores))
+        if notes[column]:
+            continue
+        cuts, counts = cut_points(positives.scores, negatives.scores)
+        merit = aim.rank(counts, *aim.numbers)
+        best = best_cut(merit, cuts)
+        thresholds[column] = cuts[best]
+        notes[column] = _unmet(aim, counts, merit, best)
+        if resamples:
+            found, both = _resampled_optima(aim, positives, negatives, weights)
+            draws[both, column] = found
+    return Estimate(thresholds, draws, tuple(note or None for note in notes))
+
+
+def robust(known: Known, aim: Objective, resamples: int, seed: int) -> Estimate:
+    """The mean of bootstrapped optima, each drawn toward the best threshold for all attributes together.
+
+    In each bootstrap sample (by image, or by group) the attribute's own optimum t and the common threshold c
+    that is best for all attributes at once give (n t + 2 c) / (n + 2), n the attribute's known positives; in
+    c an attribute with n positives weighs n / (n + 2). The threshold is the mean over the samples (bagging:
+    Breiman 1996; drawing toward the whole: James & Stein 1961), then moved midway between the scores around
+    it: its own from `OWN_GAP` positives on, below that those of all attributes, since there its own gaps
+    are so wide that their middle costs F1 (`benchmarks/thresholds.py`, which also chose the mean and the 2).
+
+    An attribute without a known positive or negative takes the common threshold alone; where all attributes
+    together have fewer than `LEAST_POSITIVE` positives, all keep 0.5. A floor (`precision:P`, `recall:R`)
+    holds for the one threshold it was tested at, so floors are chosen as `exact` does.
+    """
+    if aim.rank is None or _has_floor(aim):
+        return exact(known, aim, resamples, seed)
+    resamples = resamples or RESAMPLES
+    positive, negative = known.present.sum(axis=0), known.absent.sum(axis=0)
+    both = (positive > 0) & (negative > 0)
+    count = known.scores.shape[1]
+    if positive[both].sum() < LEAST_POSITIVE:
+        notes = tuple(
+            _too_few(*pair) or f"kept at {UNTUNED}: too few known positives"
+            for pair in zip(positive.tolist(), negative.tolist(), strict=True)
+        )
+        return Estimate(np.full(count, UNTUNED), np.full((resamples, count), np.nan), notes)
+    own, common = _own_and_common(known, aim, np.flatnonzero(both), _weights(known, resamples, seed))
+    draws = np.where(np.isnan(own), np.nan, (positive * own + PULL * common[:, None]) / (positive + PULL))
+    found = np.full(count, common.mean())
+    for column in np.flatnonzero(both):
+        found[column] = draws[~np.isnan(draws[:, column]), column].mean()
+    draws[:, ~both] = np.nan
+    return Estimate(
+        _moved_midway(known, found, both & (positive >= OWN_GAP)),
+        draws,
+        tuple(_leaning(*pair) for pair in zip(positive.tolist(), negative.tolist(), strict=True)),
+    )
+
+
+ESTIMATORS: dict[str, Estimator] = {"robust": robust, "exact": exact}
+
+
+def _weights(known: Known, resamples: int, seed: int) -> NDArray[np.float32]:
+    units = int(known.units.max()) + 1 if len(known.units) else 0
+    return draw_weights(units, resamples if units else 0, np.random.default_rng(seed))
+
+
+def _resampled_optima(
+    aim: Objective, positives: Side, negatives: Side, weights: NDArray[np.float32]
+) -> tuple[FloatArray, BoolArray]:
+    """The best threshold in each resample with both classes, [B'], and which those are, [B]."""
+    cuts = by_preference(thinned_cuts(positives.scores, negatives.scores))
+    counts, both = resampled_cuts(positives, negatives, cuts, weights)
+    if not both.any():
+        return np.empty(0), both
+    return cuts[first_best(judge_resamples(aim, counts))], both
+
+
+def _own_and_common(
+    known: Known, aim: Objective, columns: IntArray, weights: NDArray[np.float32]
+) -> tuple[FloatArray, FloatArray]:
+    """Each resample's optimum of each attribute, [R, A], and for all attributes at once, [R].
+
+    The common threshold has the largest weighted sum of the objective's (first) figure over attributes.
+    """
+    grid = by_preference(_common_cuts(known, columns))
+    total = np.zeros((len(grid), weights.shape[1]))
+    own = np.full((weights.shape[1], known.scores.shape[1]), np.nan)
+    for column in columns:
+        positives, negatives = known.sides(column)
+        found, both = _resampled_optima(aim, positives, negatives, weights)
+        own[both, column] = found
+        if both.any():
+            counts, _ = resampled_cuts(positives, negatives, grid, weights)
+            n = len(positives.scores)
+            total[:, both] += n / (n + PULL) * judge_resamples(aim, counts)[0]
+    return own, grid[total.argmax(axis=0)]
+
+
+def _common_cuts(known: Known, columns: IntArray) -> FloatArray:
+    """Thresholds at which all attributes are judged: their own cut points, evenly thinned."""
+    cuts = []
+    for column in columns:
+        scores = known.scores[:, column]
+        cuts.append(thinned_cuts(scores[known.present[:, column]], scores[known.absent[:, column]]))
+    every = np.unique(np.concatenate(cuts))
+    return every[np.unique(np.linspace(0, len(every) - 1, COMMON_CUTS).astype(np.int64))]
+
+
+def _moved_midway(known: Known, thresholds: FloatArray, own_gap: BoolArray) -> FloatArray:
+    """Each threshold in the middle of its gap between known scores, its own or those of all attributes."""
+    anywhere = known.scores[known.present | known.absent] if not own_gap.all() else known.scores[:0, 0]
+    moved = thresholds.copy()
+    for column, threshold in enumerate(thresholds.tolist()):
+        own = known.scores[known.present[:, column] | known.absent[:, column], column]
+        moved[column] = midway(threshold, own if own_gap[column] else anywhere)
+    return moved
+
+
+def _has_floor(aim: Objective) -> bool:
+    """Whether cut points have to reach something, told by judging two of them."""
+    assert aim.rank is not None
+    return aim.rank(Cuts(np.array([1, 0]), np.array([1, 0]), 1, 1), *aim.numbers).floored is not None
+
+
+def _unmet(aim: Objective, counts: Cuts, merit: Merit, best: int) -> str:
+    """What to say where no cut point reaches the floor."""
+    if merit.floored is None or merit.floored[best] >= aim.numbers[0]:
+        return ""
+    figure = aim.text.partition(":")[0]
+    return (
+        f"{aim.text} is not met: no threshold of these labels is sure of it. The best is sure of a {figure} of "
+        f"at least {merit.floored[best]:.3f} (precision {counts.precision[best]:.3f}, recall "
+        f"{counts.recall[best]:.3f} on these labels)"
+    )
+
+
+def _known(positive: int) -> str:
+    return f"{positive or 'no'} known positive{'s' if positive != 1 else ''}"
+
+
+def _too_few(positive: int, negative: int) -> str:
+    if positive < LEAST_POSITIVE:
+        return f"kept at {UNTUNED}: {_known(positive)}, at least {LEAST_POSITIVE} are needed"
+    return "" if negative else f"kept at {UNTUNED}: no known negative"
+
+
+def _leaning(positive: int, negative: int) -> str | None:
+    """What to say of a robust threshold that is hardly the attribute's own."""
+    if not positive or not negative:
+        missing = _known(positive) if not positive else "no known negative"
+        return f"the threshold that is best for all attributes together: {missing}"
+    if positive < LEAST_POSITIVE:
+        return f"leans on the threshold of all attributes together: {_known(positive)}"
+    return None

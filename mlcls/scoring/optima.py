@@ -1,0 +1,196 @@
+"""Owns the search for the best cut point of one attribute's known scores, as they are and resampled."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlcls.errors import RecipeError
+from mlcls.scoring.objectives import FLAG, OBJECTIVES, Cuts, Merit, Objective
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+UNTUNED = 0.5
+MOST_CUTS = 512  # more ways to part the scores are thinned before they are resampled
+
+BUILT_IN = frozenset(rank for rank, _ in OBJECTIVES.values() if rank is not None)
+
+
+def cut_points(positives: NDArray[Any], negatives: NDArray[Any]) -> tuple[FloatArray, Cuts]:
+    """Every way in which a threshold can part the known scores of one attribute, from all present to none.
+
+    Equal scores are never parted. A threshold lies midway between the neighbouring scores; below the lowest
+    score midway between 0 and it; above the highest midway between it and 1. Each parts its neighbours in
+    float64 and in the scores' own precision: where two float32 scores have no float32 between them, so that
+    their midpoint would round to the lower one, the threshold is the upper score itself. Above a score of
+    exactly 1 it is the next float of that precision.
+
+    Args:
+        positives: [P] scores in [0, 1] of known positives, in any order.
+        negatives: [N] scores of known negatives; not both empty.
+
+    Returns:
+        thresholds: float64 [K], ascending, K one more than there are distinct scores.
+        cuts: what each predicts present.
+    """
+    levels = np.unique(np.concatenate([positives, negatives]))
+    tp = len(positives) - np.searchsorted(np.sort(positives), levels, side="left")
+    fp = len(negatives) - np.searchsorted(np.sort(negatives), levels, side="left")
+    return midpoints(levels), Cuts(np.append(tp, 0), np.append(fp, 0), len(positives), len(negatives))
+
+
+def midpoints(levels: NDArray[Any]) -> FloatArray:
+    """The thresholds of `cut_points`, [K + 1], from the distinct scores in ascending order, [K]."""
+    one = levels.dtype.type(1)
+    top = one if levels[-1] < one else np.nextafter(one, levels.dtype.type(2))
+    above = np.append(levels[1:], top)
+    between = (levels.astype(np.float64) + above) / 2
+    between = np.where(between.astype(levels.dtype) > levels, between, above)
+    return np.concatenate([[np.float64(levels[0]) / 2], between])
+
+
+def midway(threshold: float, scores: NDArray[Any]) -> float:
+    """The middle of the gap between neighbouring scores that a threshold falls in; itself if there are none.
+
+    What is at or above the threshold among `scores`, [K] in any order, does not change.
+    """
+    below, above = scores[scores < threshold], scores[scores >= threshold]
+    around = [*([below.max()] if len(below) else []), *([above.min()] if len(above) else [])]
+    if not around:
+        return threshold
+    return float(midpoints(np.array(around))[1 if len(below) else 0])
+
+
+def best_cut(merit: Merit, thresholds: FloatArray) -> int:
+    """The index of the best cut point; among equals the nearest to 0.5, then the higher.
+
+    Raises:
+        RecipeError: the objective (one from outside) did not give a number for every cut point.
+    """
+    best = np.arange(len(thresholds))
+    for figure in (*merit.order, -np.abs(thresholds - UNTUNED), thresholds):
+        _check(figure, thresholds.shape)
+        kept = figure[best]
+        best = best[kept == kept.max()]
+    return int(best[0])
+
+
+def _check(figure: FloatArray, shape: tuple[int, ...]) -> None:
+    if figure.shape != shape or np.isnan(figure).any():
+        raise RecipeError(f"{FLAG}: the function must give a number for each of the cut points, and no NaN")
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """The known positives (or negatives) of one attribute.
+
+    Attributes:
+        scores: [P], ascending.
+        units: int64 [P], the image (or group of images) that each belongs to.
+    """
+
+    scores: NDArray[Any]
+    units: IntArray
+
+
+def side(scores: NDArray[Any], where: NDArray[np.bool_], units: IntArray) -> Side:
+    """Those of `scores` [N] where `where` [N], with their `units` [N], in ascending order."""
+    rows = np.flatnonzero(where)
+    rows = rows[np.argsort(scores[rows], kind="stable")]
+    return Side(scores[rows], units[rows])
+
+
+def thinned_cuts(positives: NDArray[Any], negatives: NDArray[Any]) -> FloatArray:
+    """The thresholds of `cut_points`; of more than `MOST_CUTS` those at even quantiles of either side.
+
+    The quantiles of the positives keep the steps of recall small however rare they are.
+    """
+    levels = np.unique(np.concatenate([positives, negatives]))
+    thresholds = midpoints(levels)
+    if len(thresholds) <= MOST_CUTS:
+        return thresholds
+    share = np.linspace(0, 1, MOST_CUTS // 2 - 1)
+    chosen = [
+        np.searchsorted(levels, np.quantile(one, share, method="nearest"))
+        for one in (positives, negatives)
+        if len(one)
+    ]
+    kept: FloatArray = thresholds[np.unique(np.concatenate([*chosen, [0, len(levels)]]))]
+    return kept
+
+
+def by_preference(thresholds: FloatArray) -> FloatArray:
+    """The order in which equally good cut points are preferred: near to 0.5, of two equally near the higher."""
+    return thresholds[np.lexsort((-thresholds, np.abs(thresholds - UNTUNED)))]
+
+
+def draw_weights(units: int, resamples: int, random: np.random.Generator) -> NDArray[np.float32]:
+    """How often each of the units is in each bootstrap sample (Efron 1979), [units, resamples]."""
+    weights = np.empty((units, resamples), dtype=np.float32)
+    for column in range(resamples):
+        weights[:, column] = np.bincount(random.integers(units, size=units), minlength=units)
+    return weights
+
+
+def resampled_cuts(
+    positives: Side, negatives: Side, thresholds: FloatArray, weights: NDArray[np.float32]
+) -> tuple[Cuts, NDArray[np.bool_]]:
+    """What `thresholds` [K] predict present in those of B resamples that have both classes.
+
+    Returns:
+        cuts: `tp` and `fp` are [K, B'], `positive` and `negative` [B'].
+        both: bool [B], the B' resamples.
+    """
+    tp, positive = _at_or_above(positives, thresholds, weights)
+    fp, negative = _at_or_above(negatives, thresholds, weights)
+    both = (positive > 0) & (negative > 0)
+    return Cuts(tp[:, both], fp[:, both], positive[both], negative[both]), both
+
+
+def _at_or_above(
+    one: Side, thresholds: FloatArray, weights: NDArray[np.float32]
+) -> tuple[IntArray, IntArray]:
+    """Resampled counts at or above each threshold, [K, B], and in all, [B]."""
+    from scipy.sparse import csr_matrix  # here, so that `predict`, which reads thresholds, need not load it
+
+    order = np.argsort(thresholds)
+    ends = np.searchsorted(one.scores, thresholds[order], side="left")
+    # the cells between two neighbouring thresholds are a row; float32 adds whole numbers exactly up to 2^24
+    parts = csr_matrix(
+        (np.ones(len(one.units), np.float32), one.units, [0, *ends, len(one.units)]),
+        shape=(len(thresholds) + 1, len(weights)),
+    )
+    above = np.cumsum((parts @ weights)[::-1], axis=0, dtype=np.int64)[::-1]
+    counts = np.empty((len(thresholds), weights.shape[1]), dtype=np.int64)
+    counts[order] = above[1:]
+    return counts, above[0]
+
+
+def judge_resamples(aim: Objective, cuts: Cuts) -> tuple[FloatArray, ...]:
+    """The `Merit.order` of `resampled_cuts`, each [K, B'].
+
+    Raises:
+        RecipeError: the objective (one from outside) did not give a number for every cut point.
+    """
+    assert aim.rank is not None
+    if aim.rank in BUILT_IN:  # these broadcast; one from outside was promised plain counts
+        return aim.rank(cuts, *aim.numbers).order
+    positive, negative = np.atleast_1d(cuts.positive).tolist(), np.atleast_1d(cuts.negative).tolist()
+    orders = []
+    for b, (P, N) in enumerate(zip(positive, negative, strict=True)):
+        order = aim.rank(Cuts(cuts.tp[:, b], cuts.fp[:, b], P, N), *aim.numbers).order
+        for figure in order:
+            _check(figure, cuts.tp[:, b].shape)
+        orders.append(order)
+    return tuple(np.stack(figures, axis=1) for figures in zip(*orders, strict=True))
+
+
+def first_best(order: tuple[FloatArray, ...]) -> IntArray:
+    """The first row of the largest figure in each column, [B]; ties of one figure are parted by the next."""
+    best = order[0]
+    for figure in order[1:]:
+        best = np.where(best == best.max(axis=0), figure, -np.inf)
+    found: IntArray = best.argmax(axis=0)
+    return found
