@@ -20,6 +20,7 @@ from mlcls.scoring.optima import (
     by_preference,
     cut_points,
     draw_weights,
+    evenly,
     first_best,
     judge_resamples,
     midway,
@@ -183,7 +184,7 @@ def _resampled_optima(
     aim: Objective, positives: Side, negatives: Side, weights: NDArray[np.float32]
 ) -> tuple[FloatArray, BoolArray]:
     """The best threshold in each resample with both classes, [B'], and which those are, [B]."""
-    cuts = by_preference(thinned_cuts(positives.scores, negatives.scores))
+    cuts = by_preference(thinned_cuts(positives, negatives))
     counts, both = resampled_cuts(positives, negatives, cuts, weights)
     if not both.any():
         return np.empty(0), both
@@ -197,28 +198,19 @@ def _own_and_common(
 
     The common threshold has the largest weighted sum of the objective's (first) figure over attributes.
     """
-    grid = by_preference(_common_cuts(known, columns))
+    every = [by_preference(thinned_cuts(*known.sides(column))) for column in columns]
+    grid = np.unique(np.concatenate(every))
+    grid = by_preference(grid[evenly(len(grid), COMMON_CUTS)])
     total = np.zeros((len(grid), weights.shape[1]))
     own = np.full((weights.shape[1], known.scores.shape[1]), np.nan)
-    for column in columns:
+    for column, cuts in zip(columns, every, strict=True):
         positives, negatives = known.sides(column)
-        found, both = _resampled_optima(aim, positives, negatives, weights)
-        own[both, column] = found
+        counts, both = resampled_cuts(positives, negatives, np.concatenate([cuts, grid]), weights)
         if both.any():
-            counts, _ = resampled_cuts(positives, negatives, grid, weights)
+            own[both, column] = cuts[first_best(judge_resamples(aim, counts[: len(cuts)]))]
             n = len(positives.scores)
-            total[:, both] += n / (n + PULL) * judge_resamples(aim, counts)[0]
+            total[:, both] += n / (n + PULL) * judge_resamples(aim, counts[len(cuts) :])[0]
     return own, grid[total.argmax(axis=0)]
-
-
-def _common_cuts(known: Known, columns: IntArray) -> FloatArray:
-    """Thresholds at which all attributes are judged: their own cut points, evenly thinned."""
-    cuts = []
-    for column in columns:
-        scores = known.scores[:, column]
-        cuts.append(thinned_cuts(scores[known.present[:, column]], scores[known.absent[:, column]]))
-    every = np.unique(np.concatenate(cuts))
-    return every[np.unique(np.linspace(0, len(every) - 1, COMMON_CUTS).astype(np.int64))]
 
 
 def _moved_midway(known: Known, thresholds: FloatArray, own_gap: BoolArray) -> FloatArray:

@@ -35,6 +35,10 @@ class Cuts:
     positive: int | IntArray
     negative: int | IntArray
 
+    def __getitem__(self, rows: slice) -> "Cuts":
+        """Some of the K cut points."""
+        return Cuts(self.tp[rows], self.fp[rows], self.positive, self.negative)
+
     @property
     def precision(self) -> FloatArray:
         """[K]; 0 where nothing is predicted present."""

@@ -102,23 +102,26 @@ def side(scores: NDArray[Any], where: NDArray[np.bool_], units: IntArray) -> Sid
     return Side(scores[rows], units[rows])
 
 
-def thinned_cuts(positives: NDArray[Any], negatives: NDArray[Any]) -> FloatArray:
+def thinned_cuts(positives: Side, negatives: Side) -> FloatArray:
     """The thresholds of `cut_points`; of more than `MOST_CUTS` those at even quantiles of either side.
 
     The quantiles of the positives keep the steps of recall small however rare they are.
     """
-    levels = np.unique(np.concatenate([positives, negatives]))
+    levels = np.unique(np.concatenate([positives.scores, negatives.scores]))
     thresholds = midpoints(levels)
     if len(thresholds) <= MOST_CUTS:
         return thresholds
-    share = np.linspace(0, 1, MOST_CUTS // 2 - 1)
     chosen = [
-        np.searchsorted(levels, np.quantile(one, share, method="nearest"))
+        np.searchsorted(levels, one.scores[evenly(len(one.scores), MOST_CUTS // 2 - 1)])
         for one in (positives, negatives)
-        if len(one)
     ]
     kept: FloatArray = thresholds[np.unique(np.concatenate([*chosen, [0, len(levels)]]))]
     return kept
+
+
+def evenly(size: int, count: int) -> IntArray:
+    """At most `count` indices below `size`, from the first to the last, as evenly as whole numbers are."""
+    return np.unique(np.linspace(0, size - 1, min(size, count)).astype(np.int64))
 
 
 def by_preference(thresholds: FloatArray) -> FloatArray:
