@@ -241,6 +241,7 @@ def check_images(
     paths: Sequence[str | os.PathLike[str]],
     workers: int | None = None,
     on_progress: Callable[[int], None] | None = None,
+    on_pixels: Callable[[int, Pixels], None] | None = None,
 ) -> list[tuple[int, str]]:
     """The images that cannot be read, found by decoding each once, in threads (OpenCV lets go of the GIL).
 
@@ -248,6 +249,8 @@ def check_images(
         paths: [N]; streamed, with a few images in memory at a time.
         workers: threads; None for one a core.
         on_progress: called in this thread, after each image, with how many are done.
+        on_pixels: called in the thread that decoded the image, with its index and its pixels, uint8 RGB
+            [H, W, 3]: what else there is to learn from them needs no second pass.
 
     Returns:
         (index, message) of each, in the order of `paths`; the message begins with the path.
@@ -266,7 +269,7 @@ def check_images(
 
     with ThreadPoolExecutor(threads, thread_name_prefix="check-images") as pool:
         for index, path in enumerate(paths):
-            pending.append((index, pool.submit(_why_unreadable, path)))
+            pending.append((index, pool.submit(_why_unreadable, path, index, on_pixels)))
             if len(pending) >= 4 * threads:
                 take_first()
         while pending:
@@ -274,11 +277,15 @@ def check_images(
     return unreadable
 
 
-def _why_unreadable(path: str | os.PathLike[str]) -> str | None:
+def _why_unreadable(
+    path: str | os.PathLike[str], index: int, on_pixels: Callable[[int, Pixels], None] | None
+) -> str | None:
     try:
-        read_image(path)
+        pixels = read_image(path)
     except ImageError as error:
         return str(error)
+    if on_pixels is not None:
+        on_pixels(index, pixels)
     return None
 
 

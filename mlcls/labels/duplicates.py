@@ -1,9 +1,13 @@
-"""Owns byte-identical images: which files are the same, and which of those carry opposite labels."""
+"""Owns byte-identical images: which files are the same; and what groups of images that are one photo give away.
+
+Which of them carry opposite labels, for which attributes, and which lie in several subsets of a split.
+"""
 
 import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +63,15 @@ def _digest(path: Path) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """Images of one group that say the opposite of each other: indices of the attribute and of the rows."""
+
+    attribute: int
+    present: tuple[int, ...]
+    absent: tuple[int, ...]
+
+
 def find_conflicts(
     labels: NDArray[np.float32], duplicates: Sequence[Sequence[int]]
 ) -> tuple[tuple[int, ...], ...]:
@@ -68,11 +81,60 @@ def find_conflicts(
         labels: [N, A], 0 absent, 1 present, NaN unknown.
         duplicates: groups of row indices, as `find_duplicates` returns them.
     """
-    conflicts = []
-    for group in duplicates:
-        values, known = split_missing(labels[list(group)])
-        present = (known & (values == 1)).any(axis=0)
-        absent = (known & (values == 0)).any(axis=0)
-        if (present & absent).any():
-            conflicts.append(tuple(group))
-    return tuple(conflicts)
+    return tuple(tuple(group) for group in duplicates if find_contradictions(labels, group))
+
+
+def find_contradictions(
+    labels: NDArray[np.float32], group: Sequence[int], duplicates: Sequence[Sequence[int]] = ()
+) -> tuple[Contradiction, ...]:
+    """The attributes for which one image of the group is known to show it and another known not to.
+
+    Args:
+        labels: [N, A], 0 absent, 1 present, NaN unknown.
+        group: row indices.
+        duplicates: groups of byte-identical images within the group; what these contradict only among themselves
+            is left out, since they are a group of their own.
+    """
+    values, known = split_missing(labels[list(group)])
+    present, absent = known & (values == 1), known & (values == 0)
+    opposite = present.any(axis=0) & absent.any(axis=0)
+    for same in duplicates:
+        # an image outside of them knows the attribute too, and so contradicts one of them
+        opposite &= known[~np.isin(group, same)].any(axis=0)
+    rows = np.asarray(group)
+    return tuple(
+        Contradiction(
+            int(column), tuple(rows[present[:, column]].tolist()), tuple(rows[absent[:, column]].tolist())
+        )
+        for column in np.flatnonzero(opposite)
+    )
+
+
+def merge_groups(*groupings: Sequence[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
+    """The groups of all groupings, without those that lie within another; by their first index."""
+    groups = sorted({group for grouping in groupings for group in grouping}, key=lambda group: -len(group))
+    kept: list[tuple[int, ...]] = []
+    group_of: dict[int, set[int]] = defaultdict(set)
+    for group in groups:
+        if not set.intersection(*(group_of[row] for row in group)):
+            for row in group:
+                group_of[row].add(len(kept))
+            kept.append(group)
+    return tuple(sorted(kept))
+
+
+def find_leaks(
+    groups: Sequence[Sequence[int]], subsets: Sequence[NDArray[np.intp]]
+) -> tuple[tuple[int, ...], ...]:
+    """Those groups that have rows in more than one subset.
+
+    Args:
+        groups: row indices of images that are one photo.
+        subsets: the row indices of each subset.
+    """
+    subset_of = {row: number for number, rows in enumerate(subsets) for row in rows.tolist()}
+    return tuple(
+        tuple(group)
+        for group in groups
+        if len({subset_of[row] for row in group if row in subset_of}) > 1
+    )
