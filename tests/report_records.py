@@ -1,5 +1,7 @@
 """Records to show in reports: figures computed from made labels and scores, in the form `metrics.json` has."""
 
+import types
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -17,9 +19,9 @@ from mlcls.scoring.metrics import evaluate
 
 FIGURES = ("precision", "recall", "f1", "accuracy", "average_precision", "auroc")
 WORDS = (
-    "helmet no-helmet vest no-vest person gloves goggles boots ladder scaffold crane truck cone rope harness mask "
-    "hammer drill barrier sign"
-).split()
+    "helmet", "no-helmet", "vest", "no-vest", "person", "gloves", "goggles", "boots", "ladder", "scaffold",
+    "crane", "truck", "cone", "rope", "harness", "mask", "hammer", "drill", "barrier", "sign",
+)  # fmt: skip
 
 
 def attribute_names(number: int) -> tuple[str, ...]:
@@ -119,7 +121,11 @@ def _assess(entry: dict[str, Any], skill: float) -> dict[str, Any]:
         positive, negative = one["positive"], one["known"] - one["positive"]
         undefined = one["name"] in entry["undefined"]
         rate = positive / one["known"] if one["known"] else None
-        p = None if undefined else float(np.exp(-40 * max(0.0, one["auroc"] - 0.5) * np.sqrt(min(positive, negative)) / 5))
+        p = (
+            None
+            if undefined
+            else float(np.exp(-40 * max(0.0, one["auroc"] - 0.5) * np.sqrt(min(positive, negative)) / 5))
+        )
         attributes.append(
             one
             | {
@@ -134,7 +140,9 @@ def _assess(entry: dict[str, Any], skill: float) -> dict[str, Any]:
             }
         )
     rates = [a["baselines"]["base_rate"] for a in attributes if a["name"] not in entry["undefined"]]
-    presents = [a["baselines"]["always_present"]["f1"] for a in attributes if a["name"] not in entry["undefined"]]
+    presents = [
+        a["baselines"]["always_present"]["f1"] for a in attributes if a["name"] not in entry["undefined"]
+    ]
     baselines = _baselines(float(np.mean(rates)) if rates else None)
     baselines["always_present"]["f1"] = float(np.mean(presents)) if presents else None
     return entry | {
@@ -192,8 +200,8 @@ def _threshold(name: str, i: int, assessed: bool) -> dict[str, Any]:
 
 def _epoch(i: int) -> EpochFigures:
     return EpochFigures(
-        epoch=i, stage=int(i >= 3), lr=2e-3 * 0.8**i, train_loss=0.8 * 0.9**i, val_loss=0.9 - 0.05 * min(i, 6) + 0.02 * i,
-        val_map=None if i == 0 else 0.5 + 0.02 * i, val_f1=0.5, val_precision=0.4, val_recall=0.7,
+        epoch=i, stage=int(i >= 3), lr=2e-3 * 0.8**i, train_loss=0.8 * 0.9**i,
+        val_loss=0.9 - 0.05 * min(i, 6) + 0.02 * i, val_map=None if i == 0 else 0.5 + 0.02 * i, val_f1=0.5, val_precision=0.4, val_recall=0.7,
         val_hamming_loss=0.25, val_exact_match=0.125, seconds=3.5, images_per_second=123.4,
     )  # fmt: skip
 
@@ -212,3 +220,14 @@ def make_calibration(names: tuple[str, ...]) -> dict[str, Any]:
         "val": both,
         "test": both,
     }
+
+
+def widened(record: Record, *, calibration: dict[str, Any] | None = None, **data: Any) -> Any:
+    """The record with fields that one written by another version may have: `calibration`, and those of `data`."""
+    wider = types.SimpleNamespace(
+        **{field.name: getattr(record.data, field.name) for field in fields(record.data)}
+    )
+    vars(wider).update(data)
+    found = types.SimpleNamespace(**{field.name: getattr(record, field.name) for field in fields(record)})
+    vars(found).update(data=wider, calibration=calibration)
+    return found

@@ -137,6 +137,7 @@ def _scores(entry: Mapping[str, Any], record: Record, calibration: Mapping[str, 
         "scalars": html_scores.scalars_table(entry),
         "attributes": html_scores.attributes_table(entry),
         "intervals": html_scores.interval_note(entry),
+        "chance": html_scores.chance_note(entry),
         "thresholds": html_scores.thresholds_table(record.thresholds) if record.thresholds else None,
         "thresholds_summary": html_scores.thresholds_summary(record.thresholds),
         "calibration": html_scores.calibration_table(calibration),
@@ -225,7 +226,11 @@ def _clean(value: Any) -> Any:
 def _harmful(char: str) -> bool:
     if char in "\t\n":
         return False
-    return char in _BIDI or unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") or ord(char) & 0xFFFE == 0xFFFE
+    return (
+        char in _BIDI
+        or unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")
+        or ord(char) & 0xFFFE == 0xFFFE
+    )
 
 
 def _escape(char: str) -> str:

@@ -21,6 +21,7 @@ class Groups:
     groups: tuple[tuple[str, ...], ...]
     more: int
     level: str = ""
+    near: bool = False  # alike, not equal
 
 
 _GROUPS = {
@@ -46,7 +47,7 @@ def image_groups(data: DataFacts) -> list[Groups]:
     for key, (title, about, level) in _GROUPS.items():
         if groups := getattr(data, key, ()):
             heading = f"{plural(len(groups), 'group')} {title}"
-            found.append(_groups(heading, about, groups, level))
+            found.append(_groups(heading, about, groups, level, near=key not in ("conflicts", "duplicates")))
     for key, title in (("missing", "missing"), ("unreadable", "unreadable")):
         if names := getattr(data, key):
             heading = f"{plural(len(names), f'{title} image')}"
@@ -54,9 +55,12 @@ def image_groups(data: DataFacts) -> list[Groups]:
     return found
 
 
-def _groups(title: str, about: str, groups: Sequence[Sequence[str]], level: str) -> Groups:
+def _groups(
+    title: str, about: str, groups: Sequence[Sequence[str]], level: str, *, near: bool = False
+) -> Groups:
     shown = tuple(tuple(group) for group in groups[:MOST_GROUPS])
-    return Groups(title=title, about=about, groups=shown, more=len(groups) - len(shown), level=level)
+    more = len(groups) - len(shown)
+    return Groups(title=title, about=about, groups=shown, more=more, level=level, near=near)
 
 
 def data_facts(data: DataFacts) -> list[tuple[str, str]]:
@@ -69,9 +73,7 @@ def data_facts(data: DataFacts) -> list[tuple[str, str]]:
     return pairs
 
 
-def counts_table(
-    record: Record, subsets: Mapping[str, Sequence[AttributeCount]] | None
-) -> Table | None:
+def counts_table(record: Record, subsets: Mapping[str, Sequence[AttributeCount]] | None) -> Table | None:
     """How many images show each attribute: in all, and in each subset.
 
     Args:
@@ -146,7 +148,13 @@ def stages_table(record: Record) -> Table | None:
     if not record.model.stages:
         return None
     rows = tuple(
-        (name(one.name), whole(one.first_epoch), whole(one.trainable), whole(one.frozen), name(", ".join(one.modules)))
+        (
+            name(one.name),
+            whole(one.first_epoch),
+            whole(one.trainable),
+            whole(one.frozen),
+            name(", ".join(one.modules)),
+        )
         for one in record.model.stages
     )
     headings = columns("from epoch", "parameters trained", "frozen", first="stage")

@@ -18,6 +18,8 @@ from mlcls.reports.html_table import (
 )
 from mlcls.reports.html_verdict import negatives
 
+_WHEN = ("before", "after")
+_GAP = 0.05  # between naive and cross-fitted, from which on it is marked
 _FIGURES = {
     "precision": "precision",
     "recall": "recall",
@@ -76,7 +78,10 @@ def scalars_table(entry: Mapping[str, Any]) -> Table:
     ]
     headings = (*columns("figure", first="measure"), Column(title="what it is", number=False))
     return Table(
-        caption="Figures of whole images and of the whole table", columns=headings, rows=tuple(rows), sortable=False
+        caption="Figures of whole images and of the whole table",
+        columns=headings,
+        rows=tuple(rows),
+        sortable=False,
     )
 
 
@@ -88,12 +93,7 @@ def attributes_table(entry: Mapping[str, Any]) -> Table:
     compared = any(mapping(one.get("baselines")) for one in entries)
     headings = [Column(title="attribute", number=False)]
     if tested:
-        headings.append(
-            Column(
-                title="against chance",
-                about="one-sided Mann-Whitney test of the ranking, Holm-corrected over attributes",
-            )
-        )
+        headings.append(Column(title="against chance", about="Holm-adjusted p"))
     headings += [Column(title="AP", about="average precision")]
     if compared:
         headings.append(Column(title="base rate", about="the average precision of a guess"))
@@ -158,28 +158,31 @@ def thresholds_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     headings += [] if measure == "F1" else [Column(title="objective", number=False)]
     headings += [Column(title="estimator", number=False)] if estimated else []
     if held_out:
-        headings.append(Column(title=f"{measure}, cross-fitted", about="on validation labels held out of the tuning"))
+        headings.append(
+            Column(title=f"{measure}, cross-fitted", about="on validation labels held out of the tuning")
+        )
     headings.append(Column(title=f"{measure}, naive", about="on the very labels it was tuned on: flatters"))
     headings += [Column(title="gap", about="naive less cross-fitted")] if held_out else []
     headings += [Column(title=title) for title in ("present", "absent")]
     headings += [Column(title="remark", number=False)] if noted else []
-    body = []
-    for row in rows:
-        naive, honest = defined(row.get("value")), defined(row.get("cross_fitted"))
-        cells = [name(str(row["name"])), number(row.get("threshold"), row.get("interval"))]
-        cells += [] if measure == "F1" else [name(str(row.get("objective", "")))]
-        cells += [name(str(row.get("estimator", "")))] if estimated else []
-        cells += [number(honest)] if held_out else []
-        cells.append(number(naive))
-        if held_out:
-            gap = None if naive is None or honest is None else naive - honest
-            cells.append(number(gap, level="warn" if gap is not None and gap >= 0.05 else ""))
-        cells += [whole(row.get("positive")), whole(row.get("negative"))]
-        cells += [name(str(row.get("note") or ""))] if noted else []
-        body.append(tuple(cells))
-    return Table(
-        caption="Thresholds, tuned on validation labels", columns=tuple(headings), rows=tuple(body)
-    )
+    body = tuple(tuple(_threshold(row, measure == "F1", estimated, held_out, noted)) for row in rows)
+    return Table(caption="Thresholds, tuned on validation labels", columns=tuple(headings), rows=body)
+
+
+def _threshold(
+    row: Mapping[str, Any], only_f1: bool, estimated: bool, held_out: bool, noted: bool
+) -> list[Cell]:
+    naive, honest = defined(row.get("value")), defined(row.get("cross_fitted"))
+    cells = [name(str(row["name"])), number(row.get("threshold"), row.get("interval"))]
+    cells += [] if only_f1 else [name(str(row.get("objective", "")))]
+    cells += [name(str(row.get("estimator", "")))] if estimated else []
+    cells += [number(honest)] if held_out else []
+    cells.append(number(naive))
+    if held_out:
+        gap = None if naive is None or honest is None else naive - honest
+        cells.append(number(gap, level="warn" if gap is not None and gap >= _GAP else ""))
+    cells += [whole(row.get("positive")), whole(row.get("negative"))]
+    return cells + ([name(str(row.get("note") or ""))] if noted else [])
 
 
 def thresholds_summary(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -211,20 +214,19 @@ def calibration_table(calibration: Mapping[str, Any]) -> Table | None:
     ]
     if not subsets:
         return None
-    headings = columns(
+    headings = (
+        *columns(),
         *(
-            f"{measure} {when}, {title}"
+            Column(title=f"{measure} {when}", about=title)
             for title, _ in subsets
             for measure in ("ECE", "Brier")
-            for when in ("before", "after")
-        )
+            for when in _WHEN
+        ),
     )
     names = [str(one["name"]) for one in _each(mapping(subsets[0][1].get("after")))]
     rows = [(name("mean"), *_errors([mapping(part.get(when)) for _, part in subsets for when in _WHEN]))]
     for i, attribute in enumerate(names):
-        found = [
-            _each(mapping(part.get(when)))[i : i + 1] for _, part in subsets for when in _WHEN
-        ]
+        found = [_each(mapping(part.get(when)))[i : i + 1] for _, part in subsets for when in _WHEN]
         rows.append((name(attribute), *_errors([one[0] if one else {} for one in found])))
     return Table(
         caption="How far probabilities are from observed shares; lower is better",
@@ -232,9 +234,6 @@ def calibration_table(calibration: Mapping[str, Any]) -> Table | None:
         rows=tuple(rows),
         sortable=False,
     )
-
-
-_WHEN = ("before", "after")
 
 
 def _each(part: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -248,7 +247,13 @@ def _errors(pairs: Sequence[Mapping[str, Any]]) -> list[Cell]:
     for i in range(0, len(pairs), 2):
         for key in ("ece", "brier"):
             before, after = defined(pairs[i].get(key)), defined(pairs[i + 1].get(key))
-            level = "" if before is None or after is None or before == after else "good" if after < before else "warn"
+            level = (
+                ""
+                if before is None or after is None or before == after
+                else "good"
+                if after < before
+                else "warn"
+            )
             cells += [number(before), number(after, level=level)]
     return cells
 
@@ -279,3 +284,11 @@ def interval_note(entry: Mapping[str, Any]) -> str:
     return f"The smaller numbers are {share}bootstrap intervals{times}."
 
 
+def chance_note(entry: Mapping[str, Any]) -> str:
+    """What the test against chance asks, in two sentences; empty where there was none."""
+    if not any(mapping(one.get("chance")) for one in entry["attributes"]):
+        return ""
+    return (
+        "Against chance: are images that show the attribute scored above those that do not, more than luck "
+        "explains? One-sided Mann-Whitney test, corrected for the number of attributes (Holm)."
+    )

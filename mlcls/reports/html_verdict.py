@@ -182,7 +182,7 @@ def _rare(entry: Mapping[str, Any]) -> list[str]:
 
 def warnings(record: Record, subset: str, entry: Mapping[str, Any]) -> tuple[Remark, ...]:
     """What a reader should know before using the figures, the most damaging first."""
-    return tuple([*_of_data(record), *_of_figures(subset, entry), *_of_run(record)])
+    return (*_of_data(record), *_of_figures(subset, entry), *_of_run(record))
 
 
 def _of_data(record: Record) -> Iterator[Remark]:
