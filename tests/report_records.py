@@ -201,7 +201,8 @@ def _threshold(name: str, i: int, assessed: bool) -> dict[str, Any]:
 def _epoch(i: int) -> EpochFigures:
     return EpochFigures(
         epoch=i, stage=int(i >= 3), lr=2e-3 * 0.8**i, train_loss=0.8 * 0.9**i,
-        val_loss=0.9 - 0.05 * min(i, 6) + 0.02 * i, val_map=None if i == 0 else 0.5 + 0.02 * i, val_f1=0.5, val_precision=0.4, val_recall=0.7,
+        val_loss=0.9 - 0.05 * min(i, 6) + 0.02 * i,
+        val_map=None if i == 0 else 0.5 + 0.02 * i, val_f1=0.5, val_precision=0.4, val_recall=0.7,
         val_hamming_loss=0.25, val_exact_match=0.125, seconds=3.5, images_per_second=123.4,
     )  # fmt: skip
 

@@ -287,7 +287,8 @@ def test_counts_of_the_subsets_are_the_given_ones_or_those_evaluated() -> None:
 
 HOSTILE = (
     "<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "it's & \"that\"", "{{ 7 * 7 }}",
-    "</style></script>", "שלום", "مرحبا", "👩‍👩‍👧", "x" * 300, "-->", "a\u202eb", "null\x00byte", "half \ud800 pair", "line\u2028break",
+    "</style></script>", "שלום", "مرحبا", "👩‍👩‍👧", "x" * 300, "-->",
+    "a\u202eb", "null\x00byte", "half \ud800 pair", "line\u2028break",
 )  # fmt: skip
 
 
