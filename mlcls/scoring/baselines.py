@@ -1,0 +1,89 @@
+"""Owns what needs no image: the figures of answering always present, always absent, or the base rate."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mlcls.missing import split_missing
+
+Row = dict[str, Any]
+
+
+def baselines(labels: ArrayLike) -> dict[str, Any]:
+    """The six figures of two answers that look at no image, over known labels.
+
+    The score of either is the same for every image, so that AUROC is 0.5 and average precision the base rate, as
+    scikit-learn has them for a constant score; guessing at random with any probability has these two as well.
+    A model's F1 stands beside `always_present`'s, its accuracy beside the better of both.
+
+    Args:
+        labels: [N, A], 0 absent, 1 present, NaN unknown.
+
+    Returns:
+        `macro` {`always_present`, `always_absent`} with the six figures each, means over the attributes that have
+        both a known positive and a known negative (the same over which `evaluate` takes its macro means), None
+        where there is no such attribute; and `attributes`, a dict each: `base_rate`, the known positives'
+        share of the known labels (None where nothing is known), `always_present`, `always_absent`
+        (figures None without both classes).
+
+    Raises:
+        ValueError: labels are not [N, A].
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 2:
+        raise ValueError(f"labels must be [images, attributes]; got {labels.shape}")
+    values, known = split_missing(labels)
+    rows = [
+        _attribute(positive, count)
+        for positive, count in zip(
+            (values == 1).sum(axis=0).tolist(), known.sum(axis=0).tolist(), strict=True
+        )
+    ]
+    return {
+        "macro": {
+            answer: _mean([row[answer] for row in rows]) for answer in ("always_present", "always_absent")
+        },
+        "attributes": rows,
+    }
+
+
+def always_present(base_rate: float) -> Row:
+    """The six figures of answering present for every image; `base_rate` in (0, 1)."""
+    return {
+        "precision": base_rate,
+        "recall": 1.0,
+        "f1": 2 * base_rate / (1 + base_rate),
+        "accuracy": base_rate,
+        "average_precision": base_rate,
+        "auroc": 0.5,
+    }
+
+
+def always_absent(base_rate: float) -> Row:
+    """The six figures of answering absent for every image; precision of no answer is 0, as in `evaluate`."""
+    return {
+        "precision": 0.0,
+        "recall": 0.0,
+        "f1": 0.0,
+        "accuracy": 1 - base_rate,
+        "average_precision": base_rate,
+        "auroc": 0.5,
+    }
+
+
+def _attribute(positive: int, known: int) -> Row:
+    rate = positive / known if known else None
+    if rate is None or not 0 < positive < known:
+        undefined: Row = dict.fromkeys(always_present(0.5))
+        return {"base_rate": rate, "always_present": undefined, "always_absent": dict(undefined)}
+    return {"base_rate": rate, "always_present": always_present(rate), "always_absent": always_absent(rate)}
+
+
+def _mean(rows: list[Row]) -> Row:
+    """The mean of each figure over the rows that have it."""
+    defined = [row for row in rows if row["auroc"] is not None]
+    return {
+        name: sum(row[name] for row in defined) / len(defined) if defined else None
+        for name in always_present(0.5)
+    }

@@ -1,0 +1,33 @@
+"""Baselines: the figures of `evaluate` for scores that look at nothing."""
+
+import numpy as np
+import pytest
+
+from mlcls.scoring.baselines import baselines
+from mlcls.scoring.metrics import FIGURES, evaluate
+
+nan = np.nan
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_equal_to_evaluating_constant_scores(random_case, seed):
+    labels, _, _ = random_case(seed)
+    found = baselines(labels)
+    for answer, score in (("always_present", 0.9), ("always_absent", 0.1)):
+        expected = evaluate(labels, np.full(labels.shape, score), 0.5)
+        assert found["macro"][answer] == pytest.approx(expected["macro"])
+        for row, reference in zip(found["attributes"], expected["attributes"], strict=True):
+            assert row[answer] == pytest.approx({name: reference[name] for name in FIGURES})
+
+
+def test_the_base_rate_is_of_known_labels():
+    labels = np.array([[1, 0, nan], [0, 0, nan], [nan, 0, nan], [0, nan, nan]], dtype=np.float32)
+    rows = baselines(labels)["attributes"]
+    assert [row["base_rate"] for row in rows] == [pytest.approx(1 / 3), 0, None]
+    assert rows[0]["always_present"]["f1"] == pytest.approx(0.5)
+    assert rows[1]["always_present"] == rows[2]["always_absent"] == dict.fromkeys(FIGURES)
+
+
+def test_labels_of_one_dimension_are_refused():
+    with pytest.raises(ValueError, match="images, attributes"):
+        baselines(np.zeros(3))
