@@ -57,7 +57,7 @@ def overall_table(entry: Mapping[str, Any]) -> Table:
         if found := mapping(baselines.get(key)):
             rows.append((name(title), *_figures(found, {})))
     return Table(
-        caption="Means, and what answers without looking would score",
+        caption="Means, and what answers without looking would score" if baselines else "Means",
         columns=columns(*_FIGURES.values(), first="mean"),
         rows=tuple(rows),
         sortable=False,

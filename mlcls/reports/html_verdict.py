@@ -107,8 +107,8 @@ def _sentences(record: Record, subset: str, entry: Mapping[str, Any]) -> Iterato
         yield _named("Not tested, because not known both present and absent", untested, link="attributes")
     if not better and level:
         yield Remark(
-            text="The classifier's scores order these images no better than random numbers would. High "
-            "precision, recall or F1 below come from how common the attributes are, not from the images.",
+            text="The scores were not shown to order these images better than random numbers would. High "
+            "precision, recall or F1 below may come from how common the attributes are, not from the images.",
             level="bad",
         )
 
