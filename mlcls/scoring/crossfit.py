@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlcls.scoring.cells import BoolArray, is_present, known_cells
-from mlcls.scoring.estimators import Known, estimator_named, unit_numbers
+from mlcls.scoring.cells import BoolArray, is_present
+from mlcls.scoring.estimators import Known, estimator_named, read_known
 from mlcls.scoring.objectives import Cuts, Objective, parse_objective
 from mlcls.scoring.optima import IntArray
 
@@ -69,17 +69,17 @@ def cross_fit(
         raise ValueError(f"folds must be at least 2; got {folds}")
     aim = parse_objective(objective) if isinstance(objective, str) else objective
     estimate = estimator_named(estimator)
-    scores, present, absent = known_cells(labels, scores)
-    units = unit_numbers(groups, len(scores))
-    held, made = divide(present, absent, units, folds, seed)
-    counts = np.zeros((scores.shape[1], 4), dtype=np.int64)
+    known = read_known(labels, scores, groups)
+    present, absent = known.present, known.absent
+    held, made = divide(present, absent, known.units, folds, seed)
+    counts = np.zeros((present.shape[1], 4), dtype=np.int64)
     if aim.rank is None:
         made = np.zeros_like(made)
     for fold in range(int(made.max(initial=0))):
         out = held == fold
-        known = Known(scores, present & ~out, absent & ~out, units)
-        thresholds = estimate(known, aim, RESAMPLES if estimator == "robust" else 0, seed).thresholds
-        yes = is_present(scores, thresholds)
+        kept = Known(known.scores, present & ~out, absent & ~out, known.units)
+        thresholds = estimate(kept, aim, RESAMPLES if estimator == "robust" else 0, seed).thresholds
+        yes = is_present(known.scores, thresholds)
         cells = (absent & ~yes, absent & yes, present & ~yes, present & yes)
         counts += np.stack([(cell & out).sum(axis=0) for cell in cells], axis=1)
     rows = zip(counts.tolist(), made.tolist(), strict=True)

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlcls.errors import RecipeError
 from mlcls.naming import suggest
-from mlcls.scoring.cells import BoolArray
+from mlcls.scoring.cells import BoolArray, known_cells
 from mlcls.scoring.objectives import Cuts, Merit, Objective
 from mlcls.scoring.optima import (
     UNTUNED,
@@ -32,7 +32,7 @@ from mlcls.scoring.optima import (
 FLAG = "--estimator"
 LEAST_POSITIVE = 3  # with fewer known positives an optimum is an accident
 RESAMPLES = 200
-PULL = 2.0  # how many known positives the threshold of all attributes weighs as much as
+PULL = 3.0  # how many known positives the threshold of all attributes weighs as much as
 OWN_GAP = 10  # from so many known positives on a robust threshold is moved midway between its own scores
 COMMON_CUTS = 512  # thresholds at which all attributes are judged together
 
@@ -93,6 +93,21 @@ def unit_numbers(groups: Sequence[Any] | ArrayLike | None, rows: int) -> IntArra
     return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
+def read_known(
+    labels: ArrayLike, scores: ArrayLike, groups: Sequence[Any] | ArrayLike | None = None
+) -> Known:
+    """Labels [N, A] (NaN unknown), probabilities [N, A] and groups [N], checked.
+
+    Raises:
+        ValueError: shapes that do not fit, a label other than 0, 1 and NaN, a score outside [0, 1].
+        NumericalError: a score is NaN.
+    """
+    scores, present, absent = known_cells(labels, scores)
+    if scores.size and (scores.min() < 0 or scores.max() > 1):
+        raise ValueError(f"scores must be probabilities in [0, 1]; got {scores.min()} to {scores.max()}")
+    return Known(scores, present, absent, unit_numbers(groups, len(scores)))
+
+
 def estimator_named(name: str) -> Estimator:
     """The function of `ESTIMATORS` that is called so.
 
@@ -137,11 +152,12 @@ def robust(known: Known, aim: Objective, resamples: int, seed: int) -> Estimate:
     """The mean of bootstrapped optima, each drawn toward the best threshold for all attributes together.
 
     In each bootstrap sample (by image, or by group) the attribute's own optimum t and the common threshold c
-    that is best for all attributes at once give (n t + 2 c) / (n + 2), n the attribute's known positives; in
-    c an attribute with n positives weighs n / (n + 2). The threshold is the mean over the samples (bagging:
-    Breiman 1996; drawing toward the whole: James & Stein 1961), then moved midway between the scores around
-    it: its own from `OWN_GAP` positives on, below that those of all attributes, since there its own gaps
-    are so wide that their middle costs F1 (`benchmarks/thresholds.py`, which also chose the mean and the 2).
+    that is best for all attributes at once give (n t + 3 c) / (n + 3), n the attribute's known positives; in
+    c an attribute with n positives weighs n / (n + 3). Means are of logits, since in probabilities thresholds
+    near 0 or 1, as unequal costs ask for, are pulled to the middle. The threshold is the mean over the samples
+    (bagging: Breiman 1996; drawing toward the whole: James & Stein 1961), then moved midway between the scores
+    around it: its own from `OWN_GAP` positives on, below that those of all attributes, since there its own
+    gaps are so wide that their middle costs F1 (`benchmarks/thresholds.py`, which also chose mean and pull).
 
     An attribute without a known positive or negative takes the common threshold alone; where all attributes
     together have fewer than `LEAST_POSITIVE` positives, all keep 0.5. A floor (`precision:P`, `recall:R`)
@@ -160,19 +176,30 @@ def robust(known: Known, aim: Objective, resamples: int, seed: int) -> Estimate:
         )
         return Estimate(np.full(count, UNTUNED), np.full((resamples, count), np.nan), notes)
     own, common = _own_and_common(known, aim, np.flatnonzero(both), _weights(known, resamples, seed))
-    draws = np.where(np.isnan(own), np.nan, (positive * own + PULL * common[:, None]) / (positive + PULL))
+    own, common = _logit(own), _logit(common)
+    draws = (positive * own + PULL * common[:, None]) / (positive + PULL)  # NaN where there is no own optimum
     found = np.full(count, common.mean())
     for column in np.flatnonzero(both):
         found[column] = draws[~np.isnan(draws[:, column]), column].mean()
-    draws[:, ~both] = np.nan
     return Estimate(
-        _moved_midway(known, found, both & (positive >= OWN_GAP)),
-        draws,
+        _moved_midway(known, _probability(found), both & (positive >= OWN_GAP)),
+        _probability(draws),
         tuple(_leaning(*pair) for pair in zip(positive.tolist(), negative.tolist(), strict=True)),
     )
 
 
 ESTIMATORS: dict[str, Estimator] = {"robust": robust, "exact": exact}
+
+
+def _logit(probabilities: FloatArray) -> FloatArray:
+    """NaN stays NaN; 0 and 1 are taken for 1e-8 and its complement, nearer than float32 scores come to 1."""
+    inside = np.clip(probabilities, 1e-8, 1 - 1e-8)
+    logits: FloatArray = np.log(inside) - np.log1p(-inside)
+    return logits
+
+
+def _probability(logits: FloatArray) -> FloatArray:
+    return 1 / (1 + np.exp(-logits))
 
 
 def _weights(known: Known, resamples: int, seed: int) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mlcls.scoring.cells import BoolArray, attribute_names, known_cells
+from mlcls.scoring.cells import BoolArray, attribute_names
 from mlcls.scoring.crossfit import cross_fit
 from mlcls.scoring.estimators import (
     ESTIMATORS,
@@ -15,7 +15,7 @@ from mlcls.scoring.estimators import (
     RESAMPLES,
     Known,
     estimator_named,
-    unit_numbers,
+    read_known,
 )
 from mlcls.scoring.objectives import OBJECTIVES, Cuts, Objective, parse_objective
 from mlcls.scoring.optima import UNTUNED, FloatArray, best_cut, cut_points
@@ -86,8 +86,7 @@ def tune(
     seed: int = 0,
 ) -> FloatArray:
     """The thresholds of `tune_report` alone: float64 [A]. Cheaper: no interval, no cross-fitting."""
-    known, aim = _checked(labels, scores, objective, None)
-    return estimator_named(estimator)(known, aim, 0, seed).thresholds
+    return estimator_named(estimator)(read_known(labels, scores), _read(objective), 0, seed).thresholds
 
 
 def tune_report(
@@ -117,7 +116,7 @@ def tune_report(
         ValueError: shapes that do not fit, a label other than 0, 1 and NaN, a score outside [0, 1].
         NumericalError: a score is NaN.
     """
-    known, aim = _checked(labels, scores, objective, groups)
+    aim, known = _read(objective), read_known(labels, scores, groups)
     names = attribute_names(attributes, known.scores.shape[1])
     found = estimator_named(estimator)(known, aim, RESAMPLES, seed)
     worth = cross_fit(labels, scores, aim, estimator, groups=groups, seed=seed).values
@@ -141,17 +140,8 @@ def tune_report(
     )
 
 
-def _checked(
-    labels: ArrayLike,
-    scores: ArrayLike,
-    objective: str | Objective,
-    groups: Sequence[Any] | ArrayLike | None,
-) -> tuple[Known, Objective]:
-    aim = parse_objective(objective) if isinstance(objective, str) else objective
-    scores, present, absent = known_cells(labels, scores)
-    if scores.size and (scores.min() < 0 or scores.max() > 1):
-        raise ValueError(f"scores must be probabilities in [0, 1]; got {scores.min()} to {scores.max()}")
-    return Known(scores, present, absent, unit_numbers(groups, len(scores))), aim
+def _read(objective: str | Objective) -> Objective:
+    return parse_objective(objective) if isinstance(objective, str) else objective
 
 
 def _counts(known: Known) -> tuple[list[int], list[int]]:

@@ -1,9 +1,11 @@
 """Tuned thresholds against brute force over every way to part the scores."""
 
 import json
+from functools import cache
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,7 +13,14 @@ from mlcls.errors import NumericalError, RecipeError
 from mlcls.scoring.cells import is_present
 from mlcls.scoring.metrics import evaluate
 from mlcls.scoring.objectives import OBJECTIVES
-from mlcls.scoring.thresholds import LEAST_POSITIVE, cut_points, parse_objective, tune, tune_report
+from mlcls.scoring.thresholds import (
+    LEAST_POSITIVE,
+    TunedThreshold,
+    cut_points,
+    parse_objective,
+    tune,
+    tune_report,
+)
 
 nan = np.nan
 WRITTEN = [
@@ -31,6 +40,15 @@ def column(cells):
     return np.array(cells)[:, None]
 
 
+@cache
+def sure(hits, trials, confidence):
+    """The one-sided Wilson bound, by another hand."""
+    if not trials:
+        return 0.0
+    interval = scipy.stats.binomtest(int(hits), int(trials), alternative="greater")
+    return float(interval.proportion_ci(confidence, method="wilson").low)
+
+
 def gain(text, labels, present):
     """What an objective is worth, in the words of its definition: larger tuples are better."""
     tp, fp = np.sum(present & (labels == 1)), np.sum(present & (labels == 0))
@@ -42,9 +60,11 @@ def gain(text, labels, present):
         square = (numbers or [1.0])[0] ** 2
         return ((1 + square) * precision * recall / (square * precision + recall) if tp else 0.0,)
     if name == "precision":
-        return (True, recall, precision) if precision >= numbers[0] else (False, precision, recall)
+        bound = sure(tp, tp + fp, 0.975)
+        return (True, recall, bound) if bound >= numbers[0] else (False, bound, recall)
     if name == "recall":
-        return (True, precision, recall) if recall >= numbers[0] else (False, recall, precision)
+        bound = sure(tp, tp + fn, 0.95)
+        return (True, precision, bound) if bound >= numbers[0] else (False, bound, precision)
     if name == "youden":
         return (recall + tn / (tn + fp) - 1,)
     assert name == "cost"
@@ -70,11 +90,11 @@ CELLS = st.lists(st.tuples(st.sampled_from([0.0, 1.0, 1.0, nan]), SCORES), min_s
 
 
 @pytest.mark.parametrize("text", WRITTEN)
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(cells=CELLS)
 def test_no_cut_point_is_better(text, cells):
     labels, scores = np.array(cells, dtype=np.float32).T[:, :, None]
-    (one,) = tune_report(labels, scores, text)
+    (one,) = tune_report(labels, scores, text, estimator="exact")
     known = ~np.isnan(labels)
     assert one.known == known.sum()
     assert (one.positive, one.negative) == ((labels == 1).sum(), (labels == 0).sum())
@@ -112,37 +132,41 @@ def test_each_threshold_parts_its_neighbours_and_lies_midway(scores, double):
 
 def test_a_threshold_lies_midway_between_its_neighbours():
     labels, scores = [[0], [0], [1], [1], [1]], [[0.1], [0.2], [0.6], [0.7], [0.9]]
-    assert tune(labels, scores).tolist() == [pytest.approx(0.4)]
+    assert tune(labels, scores, estimator="exact").tolist() == [pytest.approx(0.4)]
 
 
 def test_ties_are_never_parted():
     labels, scores = [[1], [1], [1], [0], [0]], [[0.9], [0.6], [0.6], [0.6], [0.1]]
-    (one,) = tune_report(labels, scores, "precision:0.9")
+    (one,) = tune_report(labels, scores, "cost:2,0.5", estimator="exact")
     assert one.threshold == pytest.approx(0.75)  # 0.6 holds a negative too: the two positives there are lost
-    assert one.value == pytest.approx(1 / 3)
+    assert one.value == pytest.approx(1.0)
 
 
 def test_between_equal_optima_the_nearest_to_one_half():
     # an error costs 1: at 0.475 the negative of 0.65 is wrong, at 0.775 the positive of 0.55
     labels, scores = [0, 1, 0, 1, 1], [0.4, 0.55, 0.65, 0.9, 0.95]
-    assert tune(column(labels), column(scores), "cost:1,1").tolist() == [pytest.approx(0.475)]
+    assert tune(column(labels), column(scores), "cost:1,1", estimator="exact").tolist() == [
+        pytest.approx(0.475)
+    ]
     # the same from the other side: 0.225 against 0.525
     labels, scores = [0, 0, 1, 0, 1, 1], [0.05, 0.1, 0.35, 0.45, 0.6, 0.7]
-    assert tune(column(labels), column(scores), "cost:1,1").tolist() == [pytest.approx(0.525)]
+    assert tune(column(labels), column(scores), "cost:1,1", estimator="exact").tolist() == [
+        pytest.approx(0.525)
+    ]
     # as far from 0.5 on either side: the higher, 0.75 against 0.25
     labels, scores = [0, 1, 0, 1, 1], [0.125, 0.375, 0.625, 0.875, 1.0]
-    assert tune(column(labels), column(scores), "cost:1,1").tolist() == [0.75]
+    assert tune(column(labels), column(scores), "cost:1,1", estimator="exact").tolist() == [0.75]
 
 
 def test_ends_are_cut_points_too():
     labels = np.array([[1.0], [1.0], [1.0], [0.0]])
     low_negative_last = np.array([[0.4], [0.5], [0.6], [0.8]])
-    assert tune(labels, low_negative_last, "recall:1").tolist() == [pytest.approx(0.2)]
+    assert tune(labels, low_negative_last, "recall:1", estimator="exact").tolist() == [pytest.approx(0.2)]
     everything_wrong = np.array([[0.0], [0.0], [0.0], [0.5]])
-    assert tune(labels, everything_wrong, "cost:9,1").tolist() == [pytest.approx(0.75)]
-    assert tune(labels, everything_wrong, "f1").tolist() == [0.0]
+    assert tune(labels, everything_wrong, "cost:9,1", estimator="exact").tolist() == [pytest.approx(0.75)]
+    assert tune(labels, everything_wrong, "f1", estimator="exact").tolist() == [0.0]
     certain = np.ones((4, 1), dtype=np.float32)
-    (never,) = tune(labels, certain, "cost:9,1").tolist()
+    (never,) = tune(labels, certain, "cost:9,1", estimator="exact").tolist()
     assert 1 < never < 1.000001
     assert not is_present(certain, never).any()
 
@@ -157,31 +181,59 @@ def test_ends_are_cut_points_too():
         ([nan] * 5, "kept at 0.5: no known positives, at least 3 are needed", None),
     ],
 )
-def test_too_few_labels_keep_one_half_and_say_so(labels, note, value):
+@pytest.mark.parametrize("estimator", ["exact", "robust"])
+def test_too_few_labels_keep_one_half_and_say_so(estimator, labels, note, value):
     scores = np.array([[0.8], [0.3], [0.7], [0.2], [0.9]])
     labels = np.array(labels)[:, None]
-    (one,) = tune_report(labels, scores, "f1", ["gloves"])
+    (one,) = tune_report(labels, scores, "f1", ["gloves"], estimator=estimator)
     assert (one.name, one.threshold, one.note) == ("gloves", 0.5, note)
+    assert one.interval is None
     assert one.value == (None if value is None else pytest.approx(value))
     (fixed,) = tune_report(labels, scores, "fixed:0.25")
     assert (fixed.threshold, fixed.value, fixed.note) == (0.25, None, None)
 
 
-def test_a_floor_that_cannot_be_met_is_said_to_be_unmet():
+@pytest.mark.parametrize("estimator", ["exact", "robust"])
+def test_a_floor_that_cannot_be_met_is_said_to_be_unmet(estimator):
+    # three positives and a negative: even 3 of 3 would leave a precision of 0.44 possible
     labels, scores = [[1], [1], [1], [0]], [[0.2], [0.3], [0.4], [0.9]]
-    (one,) = tune_report(labels, scores, "precision:0.9")
-    assert one.note == "no threshold reaches precision:0.9; the best has a precision of 0.750"
-    assert one.value == 1.0
-    (met,) = tune_report(labels, scores, "precision:0.75")
+    (one,) = tune_report(labels, scores, "precision:0.9", estimator=estimator)
+    assert one.note == (
+        "precision:0.9 is not met: no threshold of these labels is sure of it. The best is sure of a precision "
+        "of at least 0.301 (precision 0.750, recall 1.000 on these labels)"
+    )
+    assert (one.threshold, one.value) == (pytest.approx(0.1), 1.0)
+    assert sure(3, 4, 0.975) == pytest.approx(0.301, abs=5e-4)
+    (met,) = tune_report(labels, scores, "precision:0.3", estimator=estimator)
     assert met.note is None
+    (unmet,) = tune_report(labels, scores, "recall:0.9", estimator=estimator)
+    assert unmet.note.startswith("recall:0.9 is not met: ")
+    assert "recall of at least 0.526 (precision 0.750, recall 1.000 on" in unmet.note
 
 
-def test_a_floor_is_met_exactly():
-    labels = [[1]] * 9 + [[0]] * 2
-    scores = np.linspace(0.9, 0.1, 11)[:, None].tolist()
-    scores[9], scores[0] = scores[0], scores[9]  # a negative on top
-    (one,) = tune_report(labels, scores, "precision:0.9")
-    assert (one.note, one.value) == (None, 1.0)  # 9 of 10 is 0.9
+def test_a_floor_is_met_by_the_bound_and_not_by_the_figure_itself():
+    # ten positives above a negative above ninety positives: 100 of 101 are sure of 0.94, and of no more
+    labels = column([1.0] * 10 + [0.0] + [1.0] * 90 + [0.0] * 50)
+    scores = column(np.linspace(0.9, 0.1, 151))
+    for floor, note in ((0.94, None), (0.95, "not met")):
+        (one,) = tune_report(labels, scores, f"precision:{floor}")
+        assert one.value == 1.0
+        assert one.note is None if note is None else note in one.note
+    assert 0.94 < sure(100, 101, 0.975) < 0.95 < 100 / 101
+    # recall: 25 of 25 are sure of 0.902, 24 of 24 of 0.899
+    for positives, note in ((25, None), (24, "not met")):
+        labels = column([1.0] * positives + [0.0] * 10)
+        (one,) = tune_report(labels, column(np.linspace(0.9, 0.1, len(labels))), "recall:0.9")
+        assert one.note is None if note is None else note in one.note
+
+
+def test_among_thresholds_that_meet_the_floor_the_most_of_the_other_figure():
+    random = np.random.default_rng(0)
+    labels = column((random.random(400) < 0.5).astype(float))
+    scores = np.clip(labels * 0.3 + random.random((400, 1)) * 0.7, 0, 1)
+    (one,) = tune_report(labels, scores, "recall:0.8")
+    tp, positive = int((scores >= one.threshold)[labels == 1].sum()), int(labels.sum())
+    assert sure(tp, positive, 0.95) >= 0.8 > sure(tp - 1, positive, 0.95)  # not one positive more than needed
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -230,10 +282,13 @@ def test_an_objective_from_outside(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(tmp_path)
     labels, scores = [[1], [1], [0], [1], [0]], [[0.9], [0.8], [0.6], [0.3], [0.1]]
-    (one,) = tune_report(labels, scores, "my_aims:true_positives")
+    (one,) = tune_report(labels, scores, "my_aims:true_positives", estimator="exact")
     assert (one.threshold, one.value) == (pytest.approx(0.7), 2.0)
-    with pytest.raises(RecipeError, match="a number for each of the cut points"):
-        tune(labels, scores, "my_aims:broken")
+    (robust,) = tune_report(labels, scores, "my_aims:true_positives", estimator="robust")
+    assert robust.interval[0] <= robust.threshold <= robust.interval[1]
+    for estimator in ("exact", "robust"):
+        with pytest.raises(RecipeError, match="a number for each of the cut points"):
+            tune(labels, scores, "my_aims:broken", estimator=estimator)
 
 
 def test_scores_that_are_no_probabilities_are_refused():
@@ -246,3 +301,49 @@ def test_scores_that_are_no_probabilities_are_refused():
 def test_nothing_to_tune():
     assert tune(np.zeros((3, 0)), np.zeros((3, 0))).shape == (0,)
     assert tune(np.zeros((0, 2)), np.zeros((0, 2))).tolist() == [0.5, 0.5]
+
+
+def test_a_row_of_an_older_file_and_one_from_json_still_load():
+    old = {"name": "a", "threshold": 0.4, "objective": "f1", "known": 9, "positive": 4, "negative": 5}
+    old |= {"value": 0.8, "note": None}
+    one = TunedThreshold(**old)
+    assert (one.estimator, one.cross_fitted, one.interval) == ("exact", None, None)
+    assert TunedThreshold(**old, interval=[0.2, 0.6]).interval == (0.2, 0.6)
+    with pytest.raises(ValueError, match="unpack"):
+        TunedThreshold(**old, interval=[0.2])
+
+
+def test_the_report_says_what_the_threshold_looks_like_and_is_worth():
+    random = np.random.default_rng(1)
+    labels = (random.random((40, 6)) < 0.25).astype(np.float32)
+    scores = random.random((40, 6)).astype(np.float32)  # nothing to learn
+    for estimator in ("exact", "robust"):
+        report = tune_report(labels, scores, estimator=estimator)
+        assert {one.estimator for one in report} == {estimator}
+        if estimator == "exact":  # robust thresholds hardly flatter: half of them is the others' labels
+            naive, honest = ([getattr(one, name) for one in report] for name in ("value", "cross_fitted"))
+            assert np.mean(naive) > np.mean(honest) + 0.03
+        for one in report:
+            assert 0 <= one.interval[0] < one.interval[1] <= 1
+            entry = evaluate(labels, scores, [one.threshold] * 6)["attributes"][int(one.name[4:]) - 1]
+            assert one.value == pytest.approx(entry["f1"])
+    (fixed, *_) = tune_report(labels, scores, "fixed:0.3")
+    assert (fixed.threshold, fixed.value, fixed.cross_fitted, fixed.interval) == (0.3, None, None, None)
+
+
+def test_more_labels_make_the_interval_narrower():
+    random = np.random.default_rng(2)
+    widths = []
+    for size in (50, 5000):
+        labels = (random.random((size, 1)) < 0.4).astype(np.float32)
+        scores = 1 / (1 + np.exp(-random.normal(size=(size, 1)) - 2 * labels))
+        (one,) = tune_report(labels, scores)
+        widths.append(one.interval[1] - one.interval[0])
+    assert widths[1] < widths[0] / 2
+
+
+def test_an_unknown_estimator_names_the_flag_and_the_nearest():
+    with pytest.raises(RecipeError, match=r"--estimator: unknown name 'robst'; did you mean 'robust'\?"):
+        tune([[1.0]], [[0.5]], estimator="robst")
+    with pytest.raises(RecipeError, match="--estimator"):
+        tune_report([[1.0]], [[0.5]], estimator="best")
