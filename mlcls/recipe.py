@@ -97,6 +97,12 @@ class Recipe:
     group_column: str | None = _setting(
         None, "rows that share this column's value stay in one subset", group=TABLE, metavar="NAME"
     )
+    near_duplicates: str = _setting(
+        "together",
+        "copies of one photo (encoded anew, resized, slightly cropped): together in one subset, or ignore",
+        group=TABLE,
+        choices=("together", "ignore"),
+    )
 
     backbone: str = _setting(
         "resnet18", "any timm model, or cnn4 (a small network to train from scratch)", group=MODEL

@@ -12,7 +12,11 @@ from numpy.typing import NDArray
 CONTRAST = 6.0  # gray levels, standard deviation: a picture with less is too flat to be judged
 WINDOW = 5  # pixels of the square in which differences are judged
 SATURATED = 240  # gray level from which on a brightened copy may have been cut off at white
-NOISE = (0.08, 2.0, 4.0)  # gray levels that a window may differ by: share of the picture's contrast, least, most
+NOISE = (
+    0.08,
+    2.0,
+    4.0,
+)  # gray levels that a window may differ by: share of the picture's contrast, least, most
 
 Floats = NDArray[np.float32]
 
@@ -66,7 +70,14 @@ def _residual(source: Floats, target: Floats, cut_off: NDArray[np.bool_]) -> Flo
     count, side = len(source), source.shape[1]
     down, right = np.gradient(source, axis=(1, 2))
     place = ((np.arange(side) - (side - 1) / 2) / (side / 2)).astype(np.float32)
-    parts = [source, np.ones_like(source), right, down, right * place[None, None], down * place[None, :, None]]
+    parts = [
+        source,
+        np.ones_like(source),
+        right,
+        down,
+        right * place[None, None],
+        down * place[None, :, None],
+    ]
     design = np.stack([part.reshape(count, -1) for part in parts], axis=1)  # [P, 6, S * S]
     weighted = design * ~cut_off.reshape(count, 1, -1)
     normal = (weighted @ design.transpose(0, 2, 1)).astype(np.float64)
@@ -81,20 +92,16 @@ def _residual(source: Floats, target: Floats, cut_off: NDArray[np.bool_]) -> Flo
 
 def _smooth(pictures: Floats) -> Floats:
     """Each axis filtered with (1, 2, 1) / 4: copies are sampled at other places, which sharp edges would show."""
-    for axis in (1, 2):
-        padded = np.pad(pictures, [(1, 1) if axis == index else (0, 0) for index in range(3)], mode="edge")
-        before, middle, after = (
-            padded[tuple(slice(start, start + pictures.shape[axis]) if axis == i else slice(None) for i in range(3))]
-            for start in range(3)
-        )  # fmt: skip
-        pictures = (before + 2 * middle + after) / 4
-    return pictures
+    padded = np.pad(pictures, [(0, 0), (1, 1), (1, 1)], mode="edge")
+    down = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
+    across = down[:, :, :-2] + 2 * down[:, :, 1:-1] + down[:, :, 2:]
+    return np.asarray(across / np.float32(16), dtype=np.float32)
 
 
 def _variance(pictures: Floats) -> Floats:
     """[P, S - 4, S - 4] of each window."""
     centred = pictures - pictures.mean(axis=(1, 2), keepdims=True)
-    return np.maximum(_means(centred**2) - _means(centred) ** 2, 0)
+    return np.asarray(np.maximum(_means(centred**2) - _means(centred) ** 2, 0))
 
 
 def _means(pictures: Floats) -> Floats:

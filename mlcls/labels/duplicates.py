@@ -134,7 +134,5 @@ def find_leaks(
     """
     subset_of = {row: number for number, rows in enumerate(subsets) for row in rows.tolist()}
     return tuple(
-        tuple(group)
-        for group in groups
-        if len({subset_of[row] for row in group if row in subset_of}) > 1
+        tuple(group) for group in groups if len({subset_of[row] for row in group if row in subset_of}) > 1
     )

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 
 from mlcls.reports.console import count, facts, figure, heading, notes, plural, say, some
+from mlcls.reports.console_alike import alike_facts
 from mlcls.reports.grid import Column, print_grid
 from mlcls.reports.record import AttributeCount, DataFacts, ModelFacts
 
 MOST_ATTRIBUTES = 40  # of more than these, only the rarest are shown
 _RAREST = 20
-_GROUPS = 5
 
 
 def show_data(
@@ -35,8 +35,7 @@ def show_data(
         ("images", count(data.images)),
         ("missing images", _named(data.missing)),
         ("unreadable images", _named(data.unreadable)),
-        ("identical images", _groups(data.duplicates)),
-        ("conflicting labels", _groups(data.conflicts)),
+        *alike_facts(console, data),
     ]
     if data.metadata:
         pairs.append(("metadata columns", some(data.metadata, 12)))
@@ -50,6 +49,15 @@ def show_data(
         console.print()
         _show_attributes(console, data.attributes, subsets or {})
     notes(console, data.notes)
+    _show_health(console, data.health)
+
+
+def _show_health(console: Console, sentences: Sequence[str]) -> None:
+    """What the labels themselves give away, a line each."""
+    if sentences:
+        say(console, "label health:", style="yellow", indent=2)
+    for sentence in sentences:
+        say(console, f"- {sentence}", style="yellow", indent=4)
 
 
 def _show_attributes(
@@ -91,14 +99,6 @@ def _show_attributes(
 
 def _named(names: Sequence[str]) -> str:
     return f"{len(names):,}: {some(names)}" if names else "none"
-
-
-def _groups(groups: Sequence[Sequence[str]]) -> str:
-    if not groups:
-        return "none"
-    text = "; ".join(" = ".join(group) for group in groups[:_GROUPS])
-    more = f"; and {len(groups) - _GROUPS:,} more" if len(groups) > _GROUPS else ""
-    return f"{plural(len(groups), 'group')}: {text}{more}"
 
 
 def show_model(console: Console, model: ModelFacts, *, title: str = "Model") -> None:

@@ -39,6 +39,19 @@ class SplitCounts:
     test: int
 
 
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """Images of one photo that are known to show an attribute, and others known not to.
+
+    `near`: they are near-identical, not byte-identical.
+    """
+
+    attribute: str
+    present: tuple[str, ...]
+    absent: tuple[str, ...]
+    near: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataFacts:
     """What the label table and its images hold.
@@ -47,6 +60,11 @@ class DataFacts:
     left out; `attributes` are counted over these. `duplicates` are groups of byte-identical images,
     `conflicts` groups (of one name or several) whose known labels contradict each other. `split` is None
     before there is one. `notes` are sentences for the reader.
+
+    `near_duplicates` are groups of images that look like one photo (with what is byte-identical to one of
+    them), `near_conflicts` those of them that contradict each other; `contradictions` say for which
+    attribute, in both kinds of groups. `leaks` are groups of either kind with images in several subsets of a
+    split that was given. `health` are sentences about the labels themselves.
     """
 
     rows: int
@@ -59,6 +77,11 @@ class DataFacts:
     attributes: tuple[AttributeCount, ...]
     split: SplitCounts | None = None
     notes: tuple[str, ...] = ()
+    near_duplicates: tuple[tuple[str, ...], ...] = ()
+    near_conflicts: tuple[tuple[str, ...], ...] = ()
+    leaks: tuple[tuple[str, ...], ...] = ()
+    contradictions: tuple[Contradiction, ...] = ()
+    health: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,6 @@
 """From the recipe's table and folder to labelled, readable, split images, with all there is to say about them."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +11,17 @@ from numpy.typing import NDArray
 
 from mlcls.errors import RecipeError, TableError
 from mlcls.images.dataset import check_images
-from mlcls.labels.duplicates import find_conflicts, find_duplicates
-from mlcls.labels.split import (
-    Split,
-)
+from mlcls.images.fingerprint import Fingerprints, make_fingerprints
+from mlcls.labels.duplicates import find_leaks
+from mlcls.labels.health import describe_health
+from mlcls.labels.split import Split
 from mlcls.labels.table import LabelTable, combine_tables, read_table
 from mlcls.naming import suggest
 from mlcls.recipe import Recipe
 from mlcls.reports.progress import progress
 from mlcls.reports.record import AttributeCount, DataFacts, SplitCounts
-from mlcls.workflows.splitting import select_rows, split_images
+from mlcls.workflows.alike import Alike, find_alike
+from mlcls.workflows.splitting import group_rows, is_given, select_rows, split_images
 
 MOST_NOTES = 20
 MAX_LEFT_OUT = 0.1  # more missing or unreadable images than this share of the rows is an error
@@ -30,11 +32,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """The images that take part: the table's rows whose image is there and readable, split."""
+    """The images that take part: the table's rows whose image is there and readable, split.
+
+    `groups` are [N] ids: rows that share one are one photo (identical, near-identical) or of one value of the
+    group column, and no evidence independent of each other.
+    """
 
     table: LabelTable
     split: Split
     facts: DataFacts
+    groups: NDArray[np.int64]
 
     def paths(self, rows: NDArray[np.intp]) -> list[Path]:
         """The files of these rows."""
@@ -55,15 +62,18 @@ def gather(recipe: Recipe, console: "Console", labels: Any = None) -> LabelledIm
         TableError, RecipeError: with everything that is wrong with the table or the split.
     """
     table = read_recipe_table(recipe, labels)
-    table, unreadable = leave_out_unreadable(table, console)
-    paths = [table.images_dir / name for name in table.images]
-    duplicates = find_duplicates(paths)
-    split, split_notes = split_images(recipe, table, duplicates)
+    table, unreadable, prints = check_table_images(table, console, recipe.near_duplicates == "together")
+    alike = find_alike(table, prints)
+    groups = group_rows(table, alike.groups)
+    split, split_notes = split_images(recipe, table, groups)
     for name, rows in (("training", split.train), ("validation", split.val)):
         if not len(rows) or np.isnan(table.labels[rows]).all():
             raise TableError(f"{table.report.source}: the {name} subset has no known label")
-    facts = _facts(table, unreadable, duplicates, split, split_notes)
-    return LabelledImages(table, split, facts)
+    leaks = find_leaks(alike.groups, [split.train, split.val, split.test]) if is_given(recipe, table) else ()
+    health = describe_health(table.labels, table.attributes, prints.sizes)
+    facts = _facts(table, unreadable, alike, split, (*_table_notes(table), *split.notes, *split_notes))
+    facts = dataclasses.replace(facts, leaks=_named(table, leaks), health=health)
+    return LabelledImages(table, split, facts, groups)
 
 
 def read_recipe_table(recipe: Recipe, labels: Any = None) -> LabelTable:
@@ -104,16 +114,27 @@ def read_recipe_table(recipe: Recipe, labels: Any = None) -> LabelTable:
 
 
 def leave_out_unreadable(table: LabelTable, console: "Console") -> tuple[LabelTable, tuple[str, ...]]:
-    """The table without the images that cannot be decoded, and their names.
+    """The table without the images that cannot be decoded, and their names; raises as `check_table_images`."""
+    return check_table_images(table, console, hashes=False)[:2]
+
+
+def check_table_images(
+    table: LabelTable, console: "Console", hashes: bool
+) -> tuple[LabelTable, tuple[str, ...], Fingerprints]:
+    """The table without the images that cannot be decoded, their names, and what was seen of the others.
+
+    Args:
+        hashes: whether near-identical images are to be found later.
 
     Raises:
-        TableError: with those missing they are more than a tenth of the images.
+        TableError: with those missing, the unreadable are more than a tenth of the images.
     """
     paths = [table.images_dir / name for name in table.images]
+    prints = make_fingerprints(len(paths), hashes=hashes)
     with progress(console, "checking images", len(paths)) as advance:
-        failures = check_images(paths, on_progress=lambda done: advance(1))
+        failures = check_images(paths, on_progress=lambda done: advance(1), on_pixels=prints.add)
     if not failures:
-        return table, ()
+        return table, (), prints
     bad = np.array([index for index, _ in failures], dtype=np.intp)
     names = tuple(str(name) for name in table.images[bad])
     missing = len(set(table.report.missing))
@@ -125,21 +146,14 @@ def leave_out_unreadable(table: LabelTable, console: "Console") -> tuple[LabelTa
             f"{table.report.source}: {len(names)} images cannot be read and {missing} are missing, "
             f"more than a tenth of {asked} images; mend or remove them:\n{shown}{more}"
         )
-    return select_rows(table, np.setdiff1d(np.arange(len(table.images)), bad)), names
+    left = np.setdiff1d(np.arange(len(table.images)), bad)
+    return select_rows(table, left), names, prints.select(left)
 
 
 def _facts(
-    table: LabelTable,
-    unreadable: tuple[str, ...],
-    duplicates: Sequence[tuple[int, ...]],
-    split: Split,
-    notes: tuple[str, ...],
+    table: LabelTable, unreadable: tuple[str, ...], alike: Alike, split: Split, notes: tuple[str, ...]
 ) -> DataFacts:
     report = table.report
-
-    def named(groups: Iterable[tuple[int, ...]]) -> tuple[tuple[str, ...], ...]:
-        return tuple(tuple(str(table.images[i]) for i in group) for group in groups)
-
     contradicting = tuple((name, name) for name in report.conflicts)  # two rows of one image
     return DataFacts(
         rows=report.rows,
@@ -147,12 +161,19 @@ def _facts(
         missing=report.missing,
         unreadable=unreadable,
         metadata=report.metadata,
-        duplicates=named(duplicates),
-        conflicts=contradicting + named(find_conflicts(table.labels, duplicates)),
+        duplicates=_named(table, alike.identical),
+        conflicts=contradicting + _named(table, alike.conflicts),
         attributes=attribute_counts(table.attributes, table.labels),
         split=SplitCounts(len(split.train), len(split.val), len(split.test)),
-        notes=(*_table_notes(table), *split.notes, *notes),
+        notes=notes,
+        near_duplicates=_named(table, alike.near),
+        near_conflicts=_named(table, alike.near_conflicts),
+        contradictions=alike.contradictions,
     )
+
+
+def _named(table: LabelTable, groups: Iterable[tuple[int, ...]]) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(str(table.images[row]) for row in group) for group in groups)
 
 
 def _table_notes(table: LabelTable) -> tuple[str, ...]:

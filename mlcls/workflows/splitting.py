@@ -1,7 +1,6 @@
 """The split that a recipe asks for: fractions, the table's own column, an earlier split, or tables of their own."""
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,22 +17,36 @@ from mlcls.labels.split import (
 from mlcls.labels.table import LabelTable
 from mlcls.recipe import Recipe
 
+Groups = tuple[tuple[int, ...], ...]
+
+
+def group_rows(table: LabelTable, alike: Groups) -> NDArray[np.int64]:
+    """[N] ids: rows that share one belong together, for being one photo or for their group column's value."""
+    return combine_groups(len(table.images), alike, _same_value(table.groups))
+
 
 def split_images(
-    recipe: Recipe, table: LabelTable, duplicates: Sequence[tuple[int, ...]]
+    recipe: Recipe, table: LabelTable, groups: NDArray[np.int64]
 ) -> tuple[Split, tuple[str, ...]]:
-    """The split that the recipe asks for, and what there is to say about it."""
-    groups = combine_groups(len(table.images), duplicates, _same_value(table.groups))
+    """The split that the recipe asks for, and what there is to say about it.
+
+    Args:
+        groups: [N] rows of equal value are not parted by a split that is made here.
+    """
+    if not is_given(recipe, table):
+        return _stratified(recipe, table, groups, parse_fractions(recipe.split)), ()
     if recipe.split.startswith("file:"):
         split = read_split(Path(recipe.split.removeprefix("file:")), table.images.tolist())
     elif recipe.split.startswith("column:"):
-        assert table.subsets is not None
         split = _split_of_column(recipe, table, groups)
-    elif table.subsets is not None:
-        split = _split_of_tables(recipe, table, groups)
     else:
-        return _stratified(recipe, table, groups, parse_fractions(recipe.split)), ()
+        split = _split_of_tables(recipe, table, groups)
     return split, _torn(split, groups)
+
+
+def is_given(recipe: Recipe, table: LabelTable) -> bool:
+    """Whether a file, a column or tables of their own say which subset an image is in."""
+    return recipe.split.startswith(("file:", "column:")) or table.subsets is not None
 
 
 def _stratified(
@@ -99,8 +112,8 @@ def _torn(split: Split, groups: NDArray[np.int64]) -> tuple[str, ...]:
     if not torn:
         return ()
     return (
-        f"{torn} group{'s' if torn > 1 else ''} of images that belong together (byte-identical, or of one "
-        "--group-column value) in more than one subset of the given split: figures on them flatter",
+        f"{torn} group{'s' if torn > 1 else ''} of images that belong together (identical, near-identical, or of "
+        "one --group-column value) in more than one subset of the given split: figures on them flatter",
     )
 
 

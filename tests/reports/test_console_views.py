@@ -14,7 +14,7 @@ from rich.text import Text
 from mlcls.reports.console_data import show_data, show_model
 from mlcls.reports.console_predictions import show_prediction, show_prediction_error, show_test_examples
 from mlcls.reports.console_scores import ThresholdChange, show_evaluation, show_thresholds
-from mlcls.reports.record import AttributeCount, DataFacts, ModelFacts
+from mlcls.reports.record import AttributeCount, Contradiction, DataFacts, ModelFacts
 
 Read = Callable[[Console], str]
 LONG = "an_attribute_name_that_is_very_long_indeed_sixty_characters_xx"
@@ -51,10 +51,67 @@ def test_data_names_what_is_wrong_and_counts_the_rest(pipe: Console, written: Re
     assert cells(text, "[bold]") == ["[bold]", "0", "0", "1,234", "–", "0/0", "0/0"]
 
 
+def test_images_of_one_photo_are_named_with_what_they_contradict(
+    pipe: Console, written: Read, data: DataFacts
+) -> None:
+    data = replace(
+        data,
+        near_duplicates=(("g.jpg", "h.jpg"), tuple(f"{i}.jpg" for i in range(9))),
+        near_conflicts=(("g.jpg", "h.jpg"),),
+        leaks=(("g.jpg", "h.jpg"),),
+        contradictions=(
+            Contradiction("hat", ("d.jpg",), ("e.jpg",)),
+            Contradiction("coat", ("d.jpg",), ("e.jpg",)),
+            Contradiction("hat", ("g.jpg",), ("h.jpg",), near=True),
+        ),
+        health=("coat: absent wherever known", "hat says the same as coat"),
+    )
+    show_data(pipe, data)
+    lines = [" ".join(line.split()) for line in written(pipe).splitlines()]
+    assert "near-identical 2 groups: g.jpg ~ h.jpg; 0.jpg ~ 1.jpg ~ 2.jpg ~ 3.jpg ~ 4.jpg ~ 4 more" in lines
+    start = lines.index("conflicting labels 2 groups:")
+    assert lines[start + 1 : start + 4] == [
+        "hat, coat: d.jpg yes, e.jpg no",
+        "1 group of near-identical images:",
+        "hat: g.jpg yes, h.jpg no",
+    ]
+    assert "leaks 1 group of one photo in several subsets: g.jpg ~ h.jpg" in lines
+    assert lines[-3:] == ["label health:", "- coat: absent wherever known", "- hat says the same as coat"]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_long_names_of_one_photo_stay_within_a_terminal(
+    terminal: Callable[[int], Console], written: Read, data: DataFacts, width: int
+) -> None:
+    pairs = tuple(
+        (f"train/photo_{i:04d}_jpg.rf.{'e9' * 16}.jpg", f"valid/photo_{i:04d}_jpg.rf.{'a0' * 16}.jpg")
+        for i in range(7)
+    )
+    console = terminal(width)
+    show_data(
+        console,
+        replace(
+            data,
+            near_duplicates=pairs,
+            near_conflicts=pairs[:1],
+            leaks=pairs[:2],
+            contradictions=(Contradiction("no-vest", pairs[0][:1], pairs[0][1:], near=True),),
+        ),
+    )
+    lines = Text.from_ansi(written(console)).plain.splitlines()
+    assert all(cell_len(line) <= width for line in lines)
+    groups = [line.strip() for line in lines if " ~ " in line]
+    assert len(groups) == 5 + 2  # each on a line of its own
+    assert all(line.startswith("train/photo_0") and line.endswith(".jpg") for line in groups)
+    assert any(line.strip() == "and 2 more" for line in lines)
+    assert len([line for line in lines if " yes, " in line and line.rstrip().endswith(" no")]) == 1
+
+
 def test_nothing_wrong_is_said_too(pipe: Console, written: Read, data: DataFacts) -> None:
     show_data(pipe, replace(data, missing=(), unreadable=(), duplicates=(), conflicts=(), split=None))
     text = written(pipe)
-    assert text.count("none") == 4
+    assert text.count("none") == 5
+    assert "leaks" not in text
     assert "split" not in text
 
 

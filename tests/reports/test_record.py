@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mlcls.errors import BundleError
 from mlcls.reports.record import (
     AttributeCount,
+    Contradiction,
     DataFacts,
     EpochFigures,
     ModelFacts,
@@ -61,6 +62,11 @@ records = st.builds(
         attributes=some(st.builds(AttributeCount, st.text(), count, count, count)),
         split=st.none() | st.builds(SplitCounts, count, count, count),
         notes=names,
+        near_duplicates=some(names),
+        near_conflicts=some(names),
+        leaks=some(names),
+        contradictions=some(st.builds(Contradiction, st.text(), names, names, st.booleans())),
+        health=names,
     ),
     model=st.builds(
         ModelFacts,

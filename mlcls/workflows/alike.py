@@ -1,0 +1,77 @@
+"""Which images of a table are one photo: byte-identical, near-identical, and what their labels say of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlcls.images.fingerprint import Fingerprints
+from mlcls.labels.duplicates import (
+    find_conflicts,
+    find_contradictions,
+    find_duplicates,
+    merge_groups,
+)
+from mlcls.labels.near_duplicates import find_near_duplicates
+from mlcls.labels.table import LabelTable
+from mlcls.reports.record import Contradiction
+
+Groups = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """Groups of row indices, ascending within each.
+
+    Attributes:
+        identical: byte-identical images.
+        near: near-identical ones, with what is byte-identical to one of them.
+        conflicts: those of `identical` that are known to show and not to show the same attribute.
+        near_conflicts: those of `near` of which this is true between images that are not byte-identical.
+        contradictions: which attributes, and which images say what.
+    """
+
+    identical: Groups
+    near: Groups
+    conflicts: Groups
+    near_conflicts: Groups
+    contradictions: tuple[Contradiction, ...]
+
+    @property
+    def groups(self) -> Groups:
+        """All of `identical` and `near`, without those that lie within another."""
+        return merge_groups(self.near, self.identical)
+
+
+def find_alike(table: LabelTable, prints: Fingerprints) -> Alike:
+    """The images of the table that are one photo; near-identical ones only if the fingerprints hold hashes."""
+    identical = find_duplicates([table.images_dir / name for name in table.images])
+    near: Groups = ()
+    if len(prints.hashes):
+        near = find_near_duplicates(prints.hashes, prints.pictures, prints.sizes, identical)
+    conflicts = find_conflicts(table.labels, identical)
+    first = {same[0]: same for same in identical}
+    within = {group: tuple(first[row] for row in group if row in first) for group in near}
+    near_conflicts = tuple(g for g, same in within.items() if find_contradictions(table.labels, g, same))
+    said = [
+        *(part for group in conflicts for part in _contradictions(table, group)),
+        *(part for group in near_conflicts for part in _contradictions(table, group, within[group])),
+    ]
+    return Alike(identical, near, conflicts, near_conflicts, tuple(said))
+
+
+def _contradictions(
+    table: LabelTable, group: tuple[int, ...], identical: Groups | None = None
+) -> list[Contradiction]:
+    """By name; `identical` are the byte-identical images within a group of near-identical ones."""
+
+    def names(rows: Sequence[int]) -> tuple[str, ...]:
+        return tuple(str(table.images[row]) for row in rows)
+
+    return [
+        Contradiction(
+            table.attributes[found.attribute],
+            present=names(found.present),
+            absent=names(found.absent),
+            near=identical is not None,
+        )
+        for found in find_contradictions(table.labels, group, identical or ())
+    ]
