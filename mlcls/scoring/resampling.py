@@ -269,4 +269,5 @@ def _mean(figures: FloatArray) -> FloatArray:
 
 def _divide(top: NDArray[Any], bottom: NDArray[Any], undefined: float = np.nan) -> FloatArray:
     out = np.full(np.broadcast_shapes(top.shape, bottom.shape), undefined, dtype=np.float64)
-    return np.asarray(np.divide(top, bottom, out=out, where=bottom != 0), dtype=np.float64)
+    np.divide(top, bottom, out=out, where=bottom != 0)
+    return out

@@ -84,7 +84,7 @@ def _label_ranking(scores: NDArray[Any], positive: BoolArray) -> FloatArray:
     first = np.ones(hit.shape, dtype=np.bool_)  # of a run of equal scores
     first[:, 1:] = ranked[:, 1:] != ranked[:, :-1]
     below = np.maximum.accumulate(np.where(first, np.arange(hit.shape[1]), 0), axis=1)
-    hits_before = np.cumsum(hit, axis=1) - hit
+    hits_before: NDArray[np.int64] = np.cumsum(hit, axis=1) - hit
     hits_below = np.maximum.accumulate(np.where(first, hits_before, 0), axis=1)
     known = (~np.isnan(scores)).sum(axis=1, keepdims=True)
     positives = hit.sum(axis=1, keepdims=True)
@@ -93,4 +93,6 @@ def _label_ranking(scores: NDArray[Any], positive: BoolArray) -> FloatArray:
 
 
 def _ratio(top: NDArray[Any], bottom: NDArray[Any], judged: BoolArray) -> FloatArray:
-    return np.divide(top, bottom, out=np.full(len(top), np.nan), where=judged)
+    out = np.full(len(top), np.nan)
+    np.divide(top, bottom, out=out, where=judged)
+    return out

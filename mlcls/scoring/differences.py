@@ -1,0 +1,184 @@
+"""Owns the comparison of models on the same rows: paired differences, their intervals, what has changed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtr
+
+from mlcls.scoring.cells import attribute_names
+from mlcls.scoring.intervals import (
+    LEAST_DEFINED,
+    LEAST_UNITS,
+    LEVEL,
+    RESAMPLES,
+    Evidence,
+    evidence,
+    is_moved,
+    mean_spread,
+    quantile,
+    reach_of_none,
+)
+from mlcls.scoring.metrics import FIGURES
+from mlcls.scoring.resampling import IMAGES, Replicates, Scorer, replicates
+from mlcls.scoring.sample_metrics import DECISIONS
+
+FloatArray = NDArray[np.float64]
+
+JUDGED = ("f1", "average_precision")  # of each attribute: its decisions and its ranking
+
+
+def paired_differences(
+    labels: ArrayLike,
+    models: Sequence[tuple[ArrayLike, ArrayLike]],
+    *,
+    attributes: Sequence[str] | None = None,
+    groups: ArrayLike | None = None,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Every other model's figures minus the first's, on the same rows and the same bootstrap resamples.
+
+    The interval of a difference d with replicates d* is 2 d - mean d* -+ k t sd d*, with k and t as in
+    `intervals`; it always holds d, and needs no scale of its own, for a difference lies about 0. A difference
+    other than 0 that no resample moves gets the bound of `intervals` on the side of 0.
+
+    An attribute is `changed` when its F1 or its average precision differs: t tests of d / (k sd d*) with
+    n - 1 degrees of freedom, corrected over both figures of all attributes by the step-down method of Holm
+    (1979), so that among models that are equally good at most a share 1 - level of comparisons names any
+    attribute. Where no resample moves a difference other than 0, its p is that of a sign test of n equal
+    signs. None where neither figure can be tested: undefined, or one image (or group) of the rarer class.
+
+    Args:
+        labels: [N, A], 0 absent, 1 present, NaN unknown.
+        models: two or more `(scores [N, A], thresholds [A] or one number)`, the first the one compared with.
+        attributes: A names; `Attr1`, `Attr2`, ... when not given.
+        groups, resamples, level, seed: as in `intervals`.
+
+    Returns:
+        `level`, `resamples`, `unit`, and `models`, one dict for each but the first: `macro`, `micro`,
+        `samples` (dicts of figures), `hamming_loss`, `exact_match`, `coverage_error`,
+        `label_ranking_average_precision`, each figure `{"difference": float | None, "interval": [low, high]
+        | None}`; and `attributes`, a dict each: `name`, the six figures in the same form, `p_adjusted`
+        (float or None), `changed` (True, False, None). Ready for JSON.
+
+    Raises:
+        ValueError: fewer than two models, shapes that do not fit, a level outside (0, 1).
+        NumericalError: a score is NaN.
+    """
+    if len(models) < 2:
+        raise ValueError(f"two models or more are needed to compare; got {len(models)}")
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1; got {level}")
+    scorers = [Scorer(labels, scores, thresholds) for scores, thresholds in models]
+    names = attribute_names(attributes, scorers[0].attributes)
+    held = evidence(labels, models[0][0], groups)
+    ones = np.ones((1, scorers[0].images), dtype=np.int32)
+    first, first_drawn = scorers[0].score(ones), replicates(scorers[0], groups, resamples, seed)
+    found = []
+    for scorer in scorers[1:]:
+        point = _minus(scorer.score(ones), first)
+        drawn = _minus(replicates(scorer, groups, resamples, seed), first_drawn)
+        found.append(_compare(point, drawn, held, names, level))
+    unit = "images" if groups is None else "groups"
+    return {"level": level, "resamples": resamples, "unit": unit, "models": found}
+
+
+def _minus(one: Replicates, other: Replicates) -> Replicates:
+    return Replicates(
+        one.attributes - other.attributes,
+        one.macro - other.macro,
+        one.micro - other.micro,
+        one.images - other.images,
+    )
+
+
+def _compare(
+    point: Replicates, drawn: Replicates, held: Evidence, names: list[str], level: float
+) -> dict[str, Any]:
+    macro, units = {}, int(held.attributes.sum())
+    for f, name in enumerate(FIGURES):
+        spread = mean_spread(drawn.attributes[:, :, f], held.attributes)
+        macro[name] = _difference(point.macro[0, f], drawn.macro[:, f], units, level, spread)
+    micro = {
+        name: _difference(point.micro[0, f], drawn.micro[:, f], held.pool, level)
+        for f, name in enumerate(FIGURES)
+    }
+    images = {}
+    for f, name in enumerate(IMAGES):
+        units = held.known if name in ("exact_match", "hamming_loss") else held.positive
+        images[name] = _difference(point.images[0, f], drawn.images[:, f], units, level)
+    samples = {name: images.pop(name) for name in DECISIONS}
+    rows = [
+        {
+            "name": name,
+            **{
+                figure: _difference(
+                    point.attributes[0, a, f], drawn.attributes[:, a, f], int(held.attributes[a]), level
+                )
+                for f, figure in enumerate(FIGURES)
+            },
+            "p_adjusted": None if p is None else float(p),
+            "changed": None if p is None else bool(p <= 1 - level),
+        }
+        for a, (name, p) in enumerate(zip(names, _adjusted(point, drawn, held), strict=True))
+    ]
+    return {"macro": macro, "micro": micro, "samples": samples, **images, "attributes": rows}
+
+
+def _difference(
+    point: float, drawn: FloatArray, units: int, level: float, spread: tuple[float, float] | None = None
+) -> dict[str, Any]:
+    if np.isnan(point):
+        return {"difference": None, "interval": None}
+    defined = drawn[~np.isnan(drawn)]
+    if units < LEAST_UNITS or len(defined) < max(2, LEAST_DEFINED * len(drawn)):
+        return {"difference": float(point), "interval": None}
+    if not is_moved(defined):
+        bound = point - np.sign(point) * min(abs(point), reach_of_none(units, level))
+        return {"difference": float(point), "interval": sorted((float(point), float(bound)))}
+    k, freedom = spread or (np.sqrt(units / (units - 1)), units - 1)
+    middle = 2 * float(point) - float(defined.mean())
+    reach = k * quantile(level, freedom) * float(defined.std(ddof=1))
+    low, high = min(middle - reach, float(point)), max(middle + reach, float(point))
+    return {"difference": float(point), "interval": [float(low), float(high)]}
+
+
+def _adjusted(point: Replicates, drawn: Replicates, held: Evidence) -> list[float | None]:
+    """The smaller of each attribute's two Holm-adjusted p; None where neither was tested."""
+    columns = [FIGURES.index(name) for name in JUDGED]
+    p = np.array(
+        [
+            [
+                _p_value(point.attributes[0, a, f], drawn.attributes[:, a, f], int(held.attributes[a]))
+                for f in columns
+            ]
+            for a in range(len(held.attributes))
+        ]
+    ).reshape(-1, len(columns))
+    tested = ~np.isnan(p)
+    adjusted = np.full(p.shape, np.inf)
+    adjusted[tested] = _holm(p[tested])
+    return [float(row.min()) if np.isfinite(row).any() else None for row in adjusted]
+
+
+def _p_value(point: float, drawn: FloatArray, units: int) -> float:
+    """Two-sided p that a difference is 0; NaN where it cannot be tested."""
+    defined = drawn[~np.isnan(drawn)]
+    if np.isnan(point) or units < LEAST_UNITS or len(defined) < max(2, LEAST_DEFINED * len(drawn)):
+        return float("nan")
+    if not is_moved(defined):
+        return 1.0 if abs(point) < 1e-12 else 2 * 0.5**units
+    error = float(np.sqrt(units / (units - 1))) * float(defined.std(ddof=1))
+    return 2 * float(stdtr(units - 1, -abs(point) / error))
+
+
+def _holm(p: FloatArray) -> FloatArray:
+    """Holm's (1979) adjusted p-values, in the order given."""
+    order = np.argsort(p)
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted
