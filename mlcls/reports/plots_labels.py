@@ -47,7 +47,8 @@ def co_occurrence_figure(
     """Draw the share of the images with a row's attribute that show the column's too, over known labels.
 
     A first row tells the share of any image. The other cells are coloured by how far they are from it, for
-    else frequent attributes would outshine what belongs together, and paler where few images tell. With many attributes the colours stand alone.
+    else frequent attributes would outshine what belongs together; paler where few images tell. With many
+    attributes the colours stand alone.
 
     Args:
         names: the attributes [A].

@@ -44,7 +44,8 @@ def unknown_labels_figure(
 ) -> Figure:
     """Draw the share of unknown labels by attribute and subset, and how many labels an image lacks.
 
-    Also how often two are unknown together, where few attributes have unknown labels. Where nothing is unknown the picture says so.
+    Also how often two are unknown together, where few attributes have unknown labels. Where nothing is unknown
+    the picture says so.
 
     Args:
         names: the attributes [A].

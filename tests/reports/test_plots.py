@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -158,6 +159,30 @@ def test_bars_are_as_long_as_the_figures(tmp_path: Path) -> None:
     assert long - legend == pytest.approx(3 * (short - legend), rel=0.02)
 
 
+def test_bars_tell_how_sure_they_are(tmp_path: Path) -> None:
+    path, entry = tmp_path / "a.png", {"name": "x", "known": 10, "positive": 4}
+    precision_recall(path, ["x"], [0.9], [0.3], entries=[entry])
+    blue, dark = amount(path, BLUE), (pixels(path) < 90).all(axis=2).sum()
+    assert amount(path, VERMILION) == 0
+    spans = {"precision": [0.7, 0.97], "recall": [0.1, 0.5]}
+    precision_recall(path, ["x"], [0.9], [0.3], entries=[entry | {"intervals": spans}])
+    assert (pixels(path) < 90).all(axis=2).sum() > dark + 100
+    precision_recall(path, ["x"], [0.9], [0.3], entries=[entry | {"baselines": {"base_rate": 0.4}}])
+    assert amount(path, VERMILION) > 20
+    precision_recall(path, ["x"], [0.9], [0.3], entries=[entry | {"chance": {"distinguishable": False}}])
+    assert amount(path, BLUE) < blue / 3  # pale and hatched
+
+
+def test_a_hundred_attributes_are_drawn_soon(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    start = time.process_time()
+    per_class_confusion_matrices(tmp_path / "a.png", names(100), rng.integers(0, 3000, (100, 4)))
+    precision_recall(tmp_path / "b.png", names(100), rng.random(100).tolist(), rng.random(100).tolist())
+    assert (
+        time.process_time() - start < 6
+    )  # 1.8 s of one core as measured; a layout engine takes many times that
+
+
 def test_empty_rows_of_a_confusion_matrix_are_not_coloured(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     overall_confusion_matrix(path, [10, 0, 0, 0])
@@ -214,6 +239,8 @@ def test_reports_are_light() -> None:
         "import sys, mlcls.reports.record, mlcls.reports.console_predictions, mlcls.reports.console_scores\n"
         "assert not {'matplotlib', 'numpy'} & set(sys.modules)\n"
         "import mlcls.reports.plots_training, mlcls.reports.plots_scores, mlcls.reports.contact_sheet\n"
+        "import mlcls.reports.plots_curves, mlcls.reports.plots_forest, mlcls.reports.plots_labels\n"
+        "import mlcls.reports.plots_reliability\n"
         "assert not {'torch', 'pandas', 'sklearn', 'matplotlib.pyplot'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
