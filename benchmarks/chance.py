@@ -34,7 +34,9 @@ def main() -> None:
 
 def false_alarms(repetitions: int, seed: int) -> None:
     """Scores know nothing: how often does any attribute of the family pass?"""
-    print(f"## False alarms: share of {repetitions:,} tables with an attribute that passes, level {LEVEL:.0%}\n")
+    print(
+        f"## False alarms: share of {repetitions:,} tables with an attribute that passes, level {LEVEL:.0%}\n"
+    )
     print("| scores and labels | images | present | " + " | ".join(f"{a} tested" for a in FAMILIES) + " |")
     print("|---|---|---|" + "---|" * len(FAMILIES))
     plain = [("independent", independent, n, rate) for n in (100, 300, 1000) for rate in (0.03, 0.1, 0.5)]
@@ -50,15 +52,27 @@ def false_alarms(repetitions: int, seed: int) -> None:
         )
         for rate in (0.03, 0.1, 0.5)
     ]
-    for name, make, images, rate in plain + others:
-        random = np.random.default_rng(seed)
+    pooled = np.zeros(len(FAMILIES))
+    for row, (name, make, images, rate) in enumerate(plain + others):
+        random = np.random.default_rng((seed, row))
         alarms = np.zeros(len(FAMILIES))
         for _ in range(repetitions):
             labels, scores, groups = make(random, images, rate)
             p = rank_p_values(labels, scores, groups=groups)
             alarms += [bool((holm(p[:tested]) <= LEVEL).any()) for tested in FAMILIES]
-        shares = " | ".join(f"{share:.1%}" for share in alarms / repetitions)
-        print(f"| {name} | {images} | {rate:.0%} | {shares} |", flush=True)
+        show(name, f"{images}", f"{rate:.0%}", alarms / repetitions)
+        if make is not ungrouped:
+            pooled += alarms / repetitions
+    rows = sum(make is not ungrouped for _, make, _, _ in plain + others)
+    show("all of these but the last three", "", "", pooled / rows)
+    error = np.sqrt(LEVEL * (1 - LEVEL) / repetitions)
+    print(f"\nStandard error of a row at {LEVEL:.0%}: {error:.1%}; of all: {error / np.sqrt(rows):.1%}")
+
+
+def show(name: str, images: str, rate: str, shares: np.ndarray) -> None:
+    print(
+        f"| {name} | {images} | {rate} | " + " | ".join(f"{share:.1%}" for share in shares) + " |", flush=True
+    )
 
 
 def independent(random: np.random.Generator, images: int, rate: float) -> Table:
@@ -104,7 +118,9 @@ def ungrouped(random: np.random.Generator, images: int, rate: float) -> Table:
 def power(repetitions: int, seed: int) -> None:
     """Binormal scores of a given AUROC, five negatives a positive; four more attributes know nothing."""
     print(f"\n## Power: share of {repetitions:,} tables in which the attribute passes\n")
-    print("| positives | negatives | corrected among | AUROC 0.6 | AUROC 0.7 | AUROC 0.8 |\n|---|---|---|---|---|---|")
+    print(
+        "| positives | negatives | corrected among | AUROC 0.6 | AUROC 0.7 | AUROC 0.8 |\n|---|---|---|---|---|---|"
+    )
     for positives in (3, 10, 50, 200):
         labels = np.repeat([1.0, 0.0], [positives, 5 * positives])[:, None] * np.ones(5)
         passed = np.zeros((2, 3))

@@ -1,0 +1,269 @@
+"""Owns calibration: probabilities that mean something, by a known shift and a ridge Platt scaling of each attribute."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mlcls.scoring.cells import BoolArray, attribute_names, known_cells
+from mlcls.scoring.crossfit import FOLDS, divide
+from mlcls.scoring.platt import HIGHEST, LOWEST, fit_lines, logits_of, sigmoid
+
+FloatArray = NDArray[np.float64]
+
+RIDGE_SLOPE, RIDGE_INTERCEPT = 5.0, 3.0  # chosen in benchmarks/calibration.py
+LEAST = 2  # known positives, and negatives: from one, nothing could be held out to judge the fit
+BINS = 10
+NEVER = float(np.nextafter(np.float32(1), np.float32(2)))  # the threshold that no score passes
+NEAR = 1e-6
+BLOCK = 1 << 20  # cells fitted at a time
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Calibration:
+    """A line on the logits of each attribute: calibrated logit = slope * logit + intercept.
+
+    Attributes:
+        slope: float64 [A], finite and above 0, so that no two images change places.
+        intercept: float64 [A], finite.
+
+    Raises:
+        ValueError: anything else.
+    """
+
+    slope: FloatArray
+    intercept: FloatArray
+
+    def __post_init__(self) -> None:
+        slope = np.array(self.slope, dtype=np.float64)
+        intercept = np.array(self.intercept, dtype=np.float64)
+        if slope.ndim != 1 or slope.shape != intercept.shape:
+            raise ValueError(f"slope and intercept must both be [A]; got {slope.shape} and {intercept.shape}")
+        if not (np.isfinite(slope) & np.isfinite(intercept) & (slope > 0)).all():
+            raise ValueError("calibration: slopes must be finite and above 0, intercepts finite")
+        object.__setattr__(self, "slope", slope)
+        object.__setattr__(self, "intercept", intercept)
+
+    def apply(self, scores: ArrayLike) -> NDArray[np.float32]:
+        """Raw probabilities -> calibrated ones, float32 of the same shape [..., A], within [0, 1].
+
+        Never decreasing in the score, and equal scores stay equal. A score of exactly 0 or 1 is taken for
+        the number farthest from it that float32 would still round to it.
+        """
+        return sigmoid(logits_of(scores) * self.slope + self.intercept).astype(np.float32)
+
+    def invert(self, probabilities: ArrayLike) -> FloatArray:
+        """Calibrated probabilities [..., A] -> raw ones, float64: thresholds back on the scale of raw scores.
+
+        `raw >= invert(t)` decides as `apply(raw) >= t` does, but for scores that rounding to float32 cannot
+        tell from t. At most 0 becomes 0 (every score passes), above 1 stays as it is (none does); so do thresholds
+        that the calibrated scores of 0 and of 1 all reach, or none of them.
+        """
+        wanted = np.asarray(probabilities, dtype=np.float64)
+        raw = sigmoid((logits_of(wanted) - self.intercept) / self.slope)
+        # scores of exactly 0 and 1 stand for LOWEST and HIGHEST: a threshold beyond is passed by all, or by none
+        raw = np.where(raw < LOWEST * (1 + NEAR), 0.0, raw)
+        raw = np.where(1 - raw < (1 - HIGHEST) * (1 - NEAR), NEVER, raw)
+        return np.where(wanted > 1, wanted, np.where(wanted <= 0, 0.0, raw))
+
+
+def identity(attributes: int) -> Calibration:
+    """The calibration of `attributes` attributes that changes nothing."""
+    return Calibration(np.ones(attributes), np.zeros(attributes))
+
+
+def known_shift(
+    pos_weight: ArrayLike | None = None,
+    *,
+    loss: str = "bce",
+    negative: ArrayLike | None = None,
+    unknown: ArrayLike | None = None,
+) -> FloatArray | None:
+    """What to add to the logits because of how the network was trained, as far as that is known.
+
+    Cross-entropy with the weight w on the present is least at p / (1 - p) = w * odds, so that logits are too high
+    by log w (Elkan 2001, "The foundations of cost-sensitive learning"): the shift is -log w.
+
+    Where unknown cells were trained as absent, the network learned P(known to be present), which is
+    c * P(present) with c the share of the positives that are known (Elkan & Noto 2008). c itself cannot be had
+    from labels of which only positives were recorded. Known negatives say more: among them and the known
+    positives the odds are larger by (negative + unknown) / negative, so its logarithm is added. That is exact
+    where unknown images look like known negatives, and close where the attribute is rare; the line that is
+    fitted afterwards mends the rest. An attribute without a known negative gets nothing for it.
+
+    Args:
+        pos_weight: [A], as the loss had it; None for none.
+        loss: only `bce` has a known shift: focal and asl change the slope too, by the data.
+        negative, unknown: [A] counts of the training cells, where unknown were trained as absent.
+
+    Returns:
+        float64 [A], or None when nothing is known. What a sampler changed is not in it.
+    """
+    if loss != "bce" or (pos_weight is None and unknown is None):
+        return None
+    shift: FloatArray = -np.log(np.asarray(1.0 if pos_weight is None else pos_weight, dtype=np.float64))
+    if negative is not None and unknown is not None:
+        recorded, counted = np.asarray(negative, np.float64), np.asarray(unknown, np.float64)
+        ratio = np.divide(recorded + counted, recorded, out=np.ones_like(recorded), where=recorded > 0)
+        shift = shift + np.log(ratio)
+    return shift
+
+
+def fit_calibration(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    shift: ArrayLike | None = None,
+    *,
+    ridge_slope: float = RIDGE_SLOPE,
+    ridge_intercept: float = RIDGE_INTERCEPT,
+) -> Calibration:
+    """Platt scaling (1999) of each attribute, held near the known shift by a ridge.
+
+    With z = logit(score) + shift, the calibrated logit is slope * (z - pivot) + pivot + b; slope and b
+    minimise the cross-entropy summed over known cells, plus ridge_slope / 2 * log(slope)^2 +
+    ridge_intercept / 2 * b^2. The slope is above 0 by its logarithm, in which 1/2 is as far as 2. The pivot is the
+    mean of z weighted by p (1 - p): where slope and b hardly depend on each other, so that each is held by
+    its own ridge. With few positives the shift all but stands alone, with many the ridge is nothing.
+
+    Args:
+        labels: [N, A] of the validation subset, 0 absent, 1 present, NaN unknown.
+        scores: [N, A] raw probabilities.
+        shift: [A], from `known_shift`; None for 0.
+        ridge_slope, ridge_intercept: above 0.
+
+    Returns:
+        An attribute with fewer than two known positives or negatives has slope 1, and the shift as intercept.
+
+    Raises:
+        ValueError: shapes that do not fit, or a label other than 0, 1 and NaN.
+        NumericalError: a score is NaN.
+    """
+    scores, present, absent = known_cells(labels, scores)
+    shifts = _shifts(shift, scores.shape[1])
+    return _fit(present, absent, scores, shifts, (ridge_slope, ridge_intercept))
+
+
+def out_of_fold(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    shift: ArrayLike | None = None,
+    *,
+    folds: int = FOLDS,
+    groups: ArrayLike | None = None,
+    seed: int = 0,
+    ridge_slope: float = RIDGE_SLOPE,
+    ridge_intercept: float = RIDGE_INTERCEPT,
+) -> NDArray[np.float32]:
+    """Calibrated scores of known cells that had no part in their calibration: for figures, before and after.
+
+    Each attribute's known cells are dealt into folds by `crossfit.divide`, groups whole; a fold is calibrated by
+    the fit on the others. An attribute that cannot be divided has the shift alone. Unknown cells, which no
+    figure sees, have the fit on all.
+
+    Args:
+        labels, scores, shift, ridge_slope, ridge_intercept: as in `fit_calibration`.
+        folds: at least 2; fewer for an attribute with fewer positives or negatives.
+        groups: [N], equal for images that belong together, or None.
+        seed: of the division.
+
+    Returns:
+        float32 [N, A].
+    """
+    if folds < 2:
+        raise ValueError(f"folds must be at least 2; got {folds}")
+    scores, present, absent = known_cells(labels, scores)
+    shifts, ridge = _shifts(shift, scores.shape[1]), (ridge_slope, ridge_intercept)
+    units = (
+        np.arange(len(scores)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    )
+    held, made = divide(present, absent, units, folds, seed)
+    calibrated = _fit(present, absent, scores, shifts, ridge).apply(scores)
+    for fold in range(int(made.max(initial=0))):
+        out = held == fold
+        fitted = _fit(present & ~out, absent & ~out, scores, shifts, ridge).apply(scores)
+        calibrated[out] = fitted[out]
+    whole = made == 0
+    calibrated[:, whole] = Calibration(np.ones(len(shifts)), shifts).apply(scores)[:, whole]
+    return calibrated
+
+
+def calibration_report(
+    labels: ArrayLike, before: ArrayLike, after: ArrayLike, attributes: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """`calibration_figures` of the raw and of the calibrated scores: {`before`, `after`}."""
+    return {
+        "before": calibration_figures(labels, before, attributes),
+        "after": calibration_figures(labels, after, attributes),
+    }
+
+
+def calibration_figures(
+    labels: ArrayLike, scores: ArrayLike, attributes: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Expected calibration error and Brier score of each attribute over its known cells, and their means.
+
+    Brier score: the mean of (score - label)^2. Expected calibration error: known cells in the order of
+    their scores are cut into ten bins of equally many, equal scores kept together; the mean over cells of
+    |mean score - share present| of their bin. Bins of equal mass (Nguyen & O'Connor 2015; Nixon et al. 2019)
+    and not of equal width (Guo et al. 2017), since nearly all scores of a rare attribute lie in the lowest
+    tenth. Chance alone makes it positive: with few cells compare two of them, do not read one.
+
+    Args:
+        labels: [N, A], 0 absent, 1 present, NaN unknown.
+        scores: [N, A] probabilities in [0, 1].
+        attributes: A names; `Attr1`, `Attr2`, ... when not given.
+
+    Returns:
+        `ece` and `brier`, means over the attributes with a known label (None where there is none), and
+        `attributes`, a dict each: `name`, `ece`, `brier` (None without a known label).
+    """
+    scores, present, absent = known_cells(labels, scores)
+    rows: list[dict[str, Any]] = []
+    for column, name in enumerate(attribute_names(attributes, scores.shape[1])):
+        known = present[:, column] | absent[:, column]
+        p, y = scores[known, column].astype(np.float64), present[known, column].astype(np.float64)
+        brier = float(((p - y) ** 2).mean()) if len(p) else None
+        rows.append({"name": name, "ece": _expected_error(p, y), "brier": brier})
+    defined = [row for row in rows if row["brier"] is not None]
+    means = {
+        name: sum(row[name] for row in defined) / len(defined) if defined else None
+        for name in ("ece", "brier")
+    }
+    return {**means, "attributes": rows}
+
+
+def _expected_error(p: FloatArray, y: FloatArray) -> float | None:
+    """Expected calibration error of one attribute's known cells: scores and labels [n]; None for none."""
+    if not len(p):
+        return None
+    # the bin of a score is that of the first cell that has it
+    bins = np.searchsorted(np.sort(p), p, side="left") * BINS // len(p)
+    return float(np.abs(np.bincount(bins, weights=p - y)).sum() / len(p))
+
+
+def _shifts(shift: ArrayLike | None, attributes: int) -> FloatArray:
+    shifts = np.zeros(attributes) if shift is None else np.asarray(shift, dtype=np.float64)
+    if shifts.ndim and shifts.shape != (attributes,):
+        raise ValueError(f"shift must be [{attributes}], one an attribute; got {shifts.shape}")
+    return np.array(np.broadcast_to(shifts, (attributes,)))
+
+
+def _fit(
+    present: BoolArray,
+    absent: BoolArray,
+    scores: NDArray[Any],
+    shifts: FloatArray,
+    ridge: tuple[float, float],
+) -> Calibration:
+    """`fit_calibration`, a few columns at a time, so that memory stays small."""
+    slope, intercept = np.ones(len(shifts)), shifts.copy()
+    enough = (present.sum(axis=0) >= LEAST) & (absent.sum(axis=0) >= LEAST)
+    columns, width = np.flatnonzero(enough), max(1, BLOCK // max(1, len(scores)))
+    for start in range(0, len(columns), width):
+        some = columns[start : start + width]
+        logits = logits_of(scores[:, some]) + shifts[some]
+        line = fit_lines(present[:, some], absent[:, some], logits, np.array(ridge))
+        slope[some], intercept[some] = line[0], line[0] * shifts[some] + line[1]
+    return Calibration(slope, intercept)
