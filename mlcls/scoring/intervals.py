@@ -237,10 +237,10 @@ def _image_intervals(
     found: dict[str, Interval | None] = {}
     for f, name in enumerate(IMAGES):
         units = held.known if name in ("exact_match", "hamming_loss") else held.positive
-        low, span = (1, max(1, attributes - 1)) if name == "coverage_error" else (0, 1)
-        scaled = one_interval(
-            (point.images[0, f] - low) / span, (drawn.images[:, f] - low) / span, units, level
-        )
+        low, span = (1, attributes - 1) if name == "coverage_error" else (0, 1)  # 1 to A, or a share
+        share, shares = (values[..., f] - low for values in (point.images[0], drawn.images))
+        size = max(1, span)
+        scaled = one_interval(share / size, shares / size, units, level)
         found[name] = scaled and [low + span * bound for bound in scaled]
     return {"samples": {name: found.pop(name) for name in DECISIONS}, **found}
 

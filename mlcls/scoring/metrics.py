@@ -96,7 +96,9 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> FloatArray:
 def confusion_counts(labels: ArrayLike, scores: ArrayLike, thresholds: ArrayLike) -> IntArray:
     """Known cells of each attribute counted as tn, fp, fn, tp: int64 [A, 4]. Arguments as in `evaluate`."""
     scores, present, absent = known_cells(labels, scores)
-    return _confusion(present, absent, is_present(scores, thresholds_per_attribute(thresholds, scores.shape[1])))
+    return _confusion(
+        present, absent, is_present(scores, thresholds_per_attribute(thresholds, scores.shape[1]))
+    )
 
 
 def hamming_loss(labels: ArrayLike, scores: ArrayLike, thresholds: ArrayLike) -> float | None:
@@ -105,7 +107,9 @@ def hamming_loss(labels: ArrayLike, scores: ArrayLike, thresholds: ArrayLike) ->
     Arguments as in `evaluate`.
     """
     scores, present, absent = known_cells(labels, scores)
-    return _hamming_loss(present, absent, is_present(scores, thresholds_per_attribute(thresholds, scores.shape[1])))
+    return _hamming_loss(
+        present, absent, is_present(scores, thresholds_per_attribute(thresholds, scores.shape[1]))
+    )
 
 
 def exact_match(labels: ArrayLike, scores: ArrayLike, thresholds: ArrayLike) -> float | None:
@@ -114,7 +118,9 @@ def exact_match(labels: ArrayLike, scores: ArrayLike, thresholds: ArrayLike) -> 
     None when no image has a known label. Arguments as in `evaluate`.
     """
     scores, present, absent = known_cells(labels, scores)
-    return _exact_match(present, absent, is_present(scores, thresholds_per_attribute(thresholds, scores.shape[1])))
+    return _exact_match(
+        present, absent, is_present(scores, thresholds_per_attribute(thresholds, scores.shape[1]))
+    )
 
 
 def thresholds_per_attribute(thresholds: ArrayLike, count: int) -> FloatArray:

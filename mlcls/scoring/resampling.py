@@ -248,7 +248,7 @@ def _running(weights: Weights, rows: NDArray[np.int32]) -> Weights:
 def _six(counts: FloatArray, ranking: FloatArray) -> FloatArray:
     """[B, 6], the `FIGURES`; NaN, all six, without both a positive and a negative."""
     P, N, tp, fp = counts.T
-    figures = np.column_stack(
+    figures: FloatArray = np.column_stack(
         [
             _divide(tp, tp + fp, 0.0),
             _divide(tp, P),

@@ -1,0 +1,231 @@
+"""The bootstrap against resamples really built and against scikit-learn's weights; intervals by their effects."""
+
+import json
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as reference
+
+from mlcls.errors import NumericalError
+from mlcls.scoring import resampling
+from mlcls.scoring.intervals import intervals
+from mlcls.scoring.metrics import FIGURES, evaluate
+from mlcls.scoring.resampling import IMAGES, Scorer, replicates
+
+nan = np.nan
+
+
+def numbers(entry, names):
+    return [nan if entry[name] is None else entry[name] for name in names]
+
+
+def learnt(images=400, attributes=4, seed=0):
+    """Labels of 10% to 50%, a fifth unknown, and scores that know something about them."""
+    random = np.random.default_rng(seed)
+    labels = (random.random((images, attributes)) < np.linspace(0.1, 0.5, attributes)).astype(np.float32)
+    scores = 1 / (1 + np.exp(-random.normal(labels * 1.5 - 0.7)))
+    labels[random.random(labels.shape) < 0.2] = nan
+    return labels, scores.astype(np.float32)
+
+
+def all_intervals(found, evaluation):
+    """(interval, figure) of everything."""
+    pairs = [
+        (found.overall[name], evaluation[name])
+        for name in ("hamming_loss", "exact_match", "coverage_error", "label_ranking_average_precision")
+    ]
+    for part in ("macro", "micro", "samples"):
+        assert found.overall[part].keys() == evaluation[part].keys()
+        pairs += [(found.overall[part][name], evaluation[part][name]) for name in evaluation[part]]
+    for row, one in zip(found.attributes, evaluation["attributes"], strict=True):
+        pairs += [(row[name], one[name]) for name in FIGURES]
+    return pairs
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_weights_are_as_good_as_copies(random_case, seed):
+    labels, scores, thresholds = random_case(seed)
+    weights = np.random.default_rng(seed).integers(0, 4, (3, len(labels)))
+    found = Scorer(labels, scores, thresholds).score(weights)
+    for resample, counts in enumerate(weights):
+        rows = np.repeat(np.arange(len(labels)), counts)
+        expected = evaluate(labels[rows], scores[rows], thresholds)
+        close = {"atol": 1e-12, "rtol": 0}
+        np.testing.assert_allclose(found.macro[resample], numbers(expected["macro"], FIGURES), **close)
+        np.testing.assert_allclose(found.micro[resample], numbers(expected["micro"], FIGURES), **close)
+        for a, one in enumerate(expected["attributes"]):
+            np.testing.assert_allclose(found.attributes[resample, a], numbers(one, FIGURES), **close)
+        flat = {**expected, **expected["samples"]}
+        np.testing.assert_allclose(found.images[resample], numbers(flat, IMAGES), **close)
+
+
+@pytest.mark.parametrize("seed", range(1, 40, 2))  # the tied cases
+def test_ranking_is_that_of_scikit_learn_with_sample_weight(random_case, seed):
+    labels, scores, thresholds = random_case(seed)
+    weights = np.random.default_rng(seed).integers(0, 3, len(labels))
+    found = Scorer(labels, scores, thresholds).score(weights[None])
+    for a, column in enumerate(labels.T):
+        kept = ~np.isnan(column) & (weights > 0)
+        if len(np.unique(column[kept])) == 2:
+            case, options = (column[kept], scores[kept, a]), {"sample_weight": weights[kept]}
+            ap, area = (
+                reference.average_precision_score(*case, **options),
+                reference.roc_auc_score(*case, **options),
+            )
+            np.testing.assert_allclose(found.attributes[0, a, 4:], [ap, area], atol=1e-6)
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 10**6))
+def test_every_interval_holds_its_figure_and_stays_in_range(random_case, seed):
+    case = random_case(seed)
+    evaluation = evaluate(*case)
+    found = intervals(*case, resamples=40, seed=seed)
+    assert json.loads(json.dumps(found.overall, allow_nan=False)) == found.overall
+    assert json.loads(json.dumps(found.attributes, allow_nan=False)) == found.attributes
+    highest = {id(found.overall["coverage_error"]): case[0].shape[1]}
+    for interval, figure in all_intervals(found, evaluation):
+        if figure is None:
+            assert interval is None
+        elif interval is not None:
+            assert interval[0] - 1e-9 <= figure <= interval[1] + 1e-9
+            assert 0 <= interval[0] <= interval[1] <= highest.get(id(interval), 1)
+
+
+def test_shape_and_width():
+    labels, scores = learnt()
+    found = intervals(labels, scores, 0.5)
+    assert (found.overall["level"], found.overall["resamples"], found.overall["unit"]) == (
+        0.95,
+        1000,
+        "images",
+    )
+    for interval, _ in all_intervals(found, evaluate(labels, scores, 0.5)):
+        assert interval[1] - interval[0] > 0.01
+    # of an AUROC, against Hanley & McNeil's standard error of the last and largest attribute
+    positive, negative = (labels[:, -1] == 1).sum(), (labels[:, -1] == 0).sum()
+    area = evaluate(labels, scores, 0.5)["attributes"][-1]["auroc"]
+    q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
+    variance = area * (1 - area) + (positive - 1) * (q1 - area**2) + (negative - 1) * (q2 - area**2)
+    expected = 2 * 1.96 * np.sqrt(variance / positive / negative)
+    low, high = found.attributes[-1]["auroc"]
+    assert high - low == pytest.approx(expected, rel=0.2)
+
+
+def test_a_higher_level_and_fewer_images_are_wider():
+    labels, scores = learnt()
+    wide = intervals(labels, scores, 0.5, level=0.99, resamples=200)
+    few = intervals(labels[:100], scores[:100], 0.5, resamples=200)
+    usual = intervals(labels, scores, 0.5, resamples=200)
+    for other in (wide, few):
+        for name in FIGURES:
+            low, high = usual.overall["macro"][name]
+            assert np.diff(other.overall["macro"][name]) > high - low
+
+
+def test_copies_in_groups_are_no_more_images():
+    """Each image four times over: drawn by group, as wide as the images once; drawn by image, half as wide."""
+    labels, scores = learnt()
+    copies = np.repeat(np.arange(len(labels)), 4)
+    once = intervals(labels, scores, 0.5, resamples=400)
+    grouped = intervals(labels[copies], scores[copies], 0.5, groups=copies * 7, resamples=400)
+    fooled = intervals(labels[copies], scores[copies], 0.5, resamples=400)
+    assert grouped.overall["unit"] == "groups"
+    for name in FIGURES:
+        width = float(np.diff(once.overall["macro"][name])[0])
+        assert float(np.diff(grouped.overall["macro"][name])[0]) == pytest.approx(width, rel=0.15)
+        assert float(np.diff(fooled.overall["macro"][name])[0]) == pytest.approx(width / 2, rel=0.15)
+
+
+def test_the_seed_alone_decides(monkeypatch):
+    labels, scores = learnt()
+    monkeypatch.setattr(resampling, "CELLS", 4000)  # ten resamples a block
+    one = intervals(labels, scores, 0.5, resamples=95, seed=3)
+    assert intervals(labels, scores, 0.5, resamples=95, seed=4) != one
+    monkeypatch.setattr(resampling, "THREADS", 1)
+    assert intervals(labels, scores, 0.5, resamples=95, seed=3) == one
+    drawn = replicates(Scorer(labels, scores, 0.5), None, 95, 3)
+    assert len(np.unique(drawn.macro[:, 0])) == 95  # no two blocks alike
+
+
+def test_nothing_wrong_in_ten_images_is_not_perfection():
+    labels = np.tile([[1.0], [0.0]], (10, 1))
+    found = intervals(labels, labels * 0.8 + 0.1, 0.5)
+    expected = [0.025 ** (1 / 10), 1]  # Clopper & Pearson: ten of ten
+    for name in FIGURES:
+        assert found.attributes[0][name] == pytest.approx(expected)
+        assert found.overall["macro"][name] == pytest.approx(expected)
+    assert found.overall["hamming_loss"] == pytest.approx([0, 1 - 0.025 ** (1 / 20)])
+    assert found.overall["exact_match"] == pytest.approx([0.025 ** (1 / 20), 1])
+    assert found.overall["coverage_error"] == pytest.approx([1, 2 - 0.025 ** (1 / 10)])
+
+
+def test_a_constant_score_ranks_at_exactly_one_half():
+    labels, _ = learnt()
+    found = intervals(labels, np.full(labels.shape, 0.3), 0.5, resamples=100)
+    assert {tuple(row["auroc"]) for row in found.attributes} == {(0.5, 0.5)}
+
+
+def test_one_positive_has_no_interval_and_two_say_little():
+    labels, scores = learnt(60, 3)
+    labels[:, :2] = 0
+    labels[0, 0] = labels[:2, 1] = 1
+    found = intervals(labels, scores, 0.5)
+    assert set(found.attributes[0].values()) == {None}
+    low, high = found.attributes[1]["f1"]
+    assert high - low > 0.5
+    assert None not in found.overall["macro"].values()
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (4, 0), (4, 3)])
+def test_nothing_known_is_none_throughout(shape):
+    found = intervals(np.full(shape, nan), np.zeros(shape), 0.5, resamples=3)
+    assert {
+        interval for interval, _ in all_intervals(found, evaluate(np.full(shape, nan), np.zeros(shape), 0.5))
+    } == {None}
+
+
+def test_a_small_simulation_holds_the_truth():
+    """AUROC of a normal shift of 1 is 0.7602; benchmarks/intervals.py does this at length."""
+    random = np.random.default_rng(0)
+    held = 0
+    for _ in range(150):
+        labels = (random.random((150, 1)) < 0.2).astype(np.float32)
+        low, high = intervals(labels, random.normal(labels), 0.5, resamples=150).attributes[0]["auroc"]
+        held += low <= 0.76025 <= high
+    assert 0.90 <= held / 150 <= 0.99
+
+
+def test_memory_is_bounded_whatever_the_number_of_resamples(monkeypatch):
+    labels, scores = learnt(20_000, 10)
+    monkeypatch.setattr(resampling, "THREADS", 2)
+    tracemalloc.start()
+    intervals(labels, scores, 0.5, resamples=60)
+    few = tracemalloc.get_traced_memory()[1]
+    tracemalloc.reset_peak()
+    intervals(labels, scores, 0.5, resamples=180)
+    many = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert many < 1.5 * few
+    assert many < 100e6
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"groups": [0, 1]}, r"groups must be \[60\]"),
+        ({"resamples": 0}, "at least 1 resample"),
+        ({"level": 95}, "between 0 and 1; got 95"),
+    ],
+)
+def test_what_does_not_fit_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        intervals(*learnt(60, 2), 0.5, **options)
+
+
+def test_a_nan_score_is_refused():
+    with pytest.raises(NumericalError, match="1 of 2 scores are NaN"):
+        intervals([[1.0], [0.0]], [[nan], [0.5]], 0.5)
