@@ -238,9 +238,9 @@ def _image_intervals(
     for f, name in enumerate(IMAGES):
         units = held.known if name in ("exact_match", "hamming_loss") else held.positive
         low, span = (1, attributes - 1) if name == "coverage_error" else (0, 1)  # 1 to A, or a share
-        share, shares = (values[..., f] - low for values in (point.images[0], drawn.images))
         size = max(1, span)
-        scaled = one_interval(share / size, shares / size, units, level)
+        share, shares = float(point.images[0, f] - low) / size, (drawn.images[:, f] - low) / size
+        scaled = one_interval(share, shares, units, level)
         found[name] = scaled and [low + span * bound for bound in scaled]
     return {"samples": {name: found.pop(name) for name in DECISIONS}, **found}
 

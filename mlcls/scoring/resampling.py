@@ -203,7 +203,7 @@ def _image_values(
 ) -> tuple[FloatArray, FloatArray]:
     """What each image adds to the figures of `IMAGES` but the last, and whether it counts: both [N, 7]."""
     decisions, rankings = image_decisions(present, absent, predicted), image_rankings(scores, present, absent)
-    right = 1.0 - ((present & ~predicted) | (absent & predicted)).any(axis=1)
+    right: FloatArray = 1.0 - ((present & ~predicted) | (absent & predicted)).any(axis=1)
     right[~(present | absent).any(axis=1)] = np.nan
     values = np.column_stack([*decisions.values(), *rankings.values(), right])
     return np.nan_to_num(values), (~np.isnan(values)).astype(np.float64)
