@@ -71,7 +71,8 @@ def draw_cells(
     corners = np.array([(0, 0), (wide, 0), (wide, high), (0, high)])
     places = np.stack((x.ravel(), y.ravel()), axis=1)[:, None, :] + corners
     line = 0.35 if min(cell) > 0.1 else 0.0
-    boxes = PolyCollection(list(places), facecolors=colours.reshape(-1, 4), edgecolors="white", linewidths=line, zorder=0.6)
+    paint = colours.reshape(-1, 4)
+    boxes = PolyCollection(list(places), facecolors=paint, edgecolors="white", linewidths=line, zorder=0.6)
     sheet.axes.add_collection(boxes, autolim=False)
     if texts is None:
         return

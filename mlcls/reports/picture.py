@@ -114,7 +114,7 @@ def fitted(
 ) -> list[str]:
     """Names as matplotlib can draw them, none wider than `inches`, no two alike.
 
-    The middle of a wider name gives way to an ellipsis. Names that look alike then, or are mostly characters that
+    The middle of a wider name gives way to an ellipsis. Names that look alike then, or are largely characters that
     no font here has, are told apart by a number: of `numbers`, else their place in `names`, from 1.
     """
     numbers = range(1, len(names) + 1) if numbers is None else numbers
@@ -122,7 +122,7 @@ def fitted(
     shown = [_cut(name, inches, size) for name in drawable]
     alike = {name for name, count in Counter(shown).items() if count > 1}
     for i, name in enumerate(shown):
-        if name in alike or 2 * drawable[i].count(_HOLLOW) > len(name):
+        if name in alike or 3 * drawable[i].count(_HOLLOW) > len(name):
             shown[i] = _cut(f"{numbers[i]}: {drawable[i]}", inches, size, kept=len(str(numbers[i])) + 2)
     return [name.replace("$", r"\$") for name in shown]
 

@@ -186,9 +186,14 @@ def _line(curve: Curve | None) -> Points | None:
 
 
 def _steps(line: Points) -> Points:
-    """The steps whose area the average precision is: between two points holds the precision of the later."""
+    """The steps whose area the average precision is: between two points holds the precision of the later.
+
+    Points of no recall, as the one of no prediction at all, have no part in it.
+    """
     recall, precision = line if line[0][0] <= line[0][-1] else (line[0][::-1], line[1][::-1])
-    return np.repeat(recall, 2)[:-1], np.repeat(precision, 2)[1:]
+    found = recall > 0
+    recall, precision = np.append(0.0, recall[found]), precision[found]
+    return np.repeat(recall, 2)[1:-1], np.repeat(precision, 2)
 
 
 def _bands(tiles: Tiles, spans: FloatArray) -> None:

@@ -120,7 +120,7 @@ def comparison_figure(
         Line2D([], [], color=VERMILION, marker="o", label="worse"),
         Line2D([], [], color=GRAY, marker="o", markerfacecolor="white", label="could be chance"),
     ]
-    notes = ["A difference is better or worse where its interval (in brackets) leaves out 0."]
+    notes = ["In brackets the 95% interval. Better, worse: by more than chance explains."]
     sheet = new_sheet(8.6, body_height(len(names), row), title=title, legend=legend, notes=notes)
     rows = place_rows(sheet, len(names), 1, max(1, len(names)), row, size)
     room = write_names(rows, names, 0.34 * rows.block_width)
@@ -139,8 +139,8 @@ def comparison_figure(
         )
     _draw_spans(rows, [panel], np.where(changed, np.nan, values), spans, changed, GRAY)
     for i, (value, (low, high)) in enumerate(zip(values, spans, strict=True)):
-        told = "undefined" if np.isnan(value) else f"{value:+.3f}"
-        told += "" if np.isnan(value) or np.isnan(low) else f" [{low:+.3f}, {high:+.3f}]"
+        told = "undefined" if np.isnan(value) else _signed(value)
+        told += "" if np.isnan(value) or np.isnan(low) else f" [{_signed(low)}, {_signed(high)}]"
         write(sheet, panel.left + panel.width + 0.1, rows.y[i], told, size=size - 0.5, color=GRAY)
     return sheet.figure
 
@@ -192,6 +192,10 @@ def _draw_spans(
     rows.sheet.axes.scatter(
         x, rows.y[known], s=26 if rows.row > 0.3 else 16, c=inner, edgecolors=ink, linewidths=1.2, zorder=3
     )
+
+
+def _signed(difference: float) -> str:
+    return f"{round(difference, 3) + 0.0:+.3f}"  # nothing added: -0.0 has become 0.0
 
 
 def _reach(values: FloatArray, spans: FloatArray) -> float:

@@ -67,7 +67,7 @@ def reliability_figure(
     told = [_told_of(i, figures_before, figures_after) for i in range(count)]
     if pooled is not None:
         shown, first, second = [_POOLED, *shown], [pooled[0], *first], [pooled[1], *second]
-        told = [_told(figures_before, figures_after), *told]
+        told = [_told(figures_before, figures_after, "mean "), *told]
     tiles = new_tiles(
         shown, title=title, axis_names=("predicted probability", "share of the images that show it"),
         below_names=told if any(told) else (), legend=_legend(two),
@@ -130,12 +130,12 @@ def _told_of(i: int, before: Mapping[str, Any] | None, after: Mapping[str, Any] 
     return _told(*(row[i] if i < len(row) else None for row in rows))
 
 
-def _told(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> str:
+def _told(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, what: str = "") -> str:
     """`ECE .120 → .030 · Brier .210 → .180`, as far as it is known."""
     parts = []
     for key, label in (("ece", "ECE"), ("brier", "Brier")):
         values = [number(one.get(key)) for one in (before, after) if one is not None]
         shown = [f"{value:.3f}".removeprefix("0") for value in values if np.isfinite(value)]
         if shown:
-            parts.append(f"{label} {' → '.join(shown)}")
+            parts.append(f"{what}{label} {' → '.join(shown)}")
     return " · ".join(parts)

@@ -19,7 +19,7 @@ from mlcls.reports.squares import shares_of, square_sizes, tell_shares
 _MOST_IN_PAIRS = 40  # attributes; a larger square is hardly read, and most of its cells say little
 _HISTOGRAM = 2.7  # inches
 _MOST_BARS = 20
-_MOST_NAME = 2.1  # inches
+_MOST_NAME = 1.9  # inches
 _MEANINGS = {"0%": 0.0, "1%": 0.01, "5%": 0.05, "20%": 0.2, "50%": 0.5, "100%": 1.0}
 
 
@@ -78,7 +78,7 @@ def _draw(
     """The table, below it the bars, below them the pairs where attributes are few."""
     blocks, in_block = blocks_of(len(names), 40, 80)
     row, size = (0.32, 10.0) if len(names) <= 12 else (0.22, 8.5)
-    wide = 0.9 if blocks == 1 and len(subsets) <= 5 else 0.5
+    wide = 0.9 if blocks == 1 and len(subsets) <= 5 else 0.64
     room = min(_MOST_NAME, max(width_of(name, size) for name in fitted(names, _MOST_NAME, size)) + 0.1)
     block = room + len(subsets) * wide + 0.25
     paired = np.flatnonzero(unknown.any(axis=0))
@@ -102,8 +102,8 @@ def _draw(
     ]
     draw_cells(sheet, x, y, (wide, row), orange(shares), told, size=8.0)
     for places in x[::in_block].tolist():
-        for place, name in zip(places, fitted(subsets, wide, 9), strict=True):
-            write(sheet, place + wide / 2, y[0, 0] - 0.1, name, size=9, ha="center", va="baseline")
+        for place, name in zip(places, fitted(subsets, wide, 8.5), strict=True):
+            write(sheet, place + wide / 2, y[0, 0] - 0.1, name, size=8.5, ha="center", va="baseline")
     _draw_bars(sheet, sheet.top + table, unknown)
     if in_pairs:
         _draw_pairs(sheet, sheet.top + table + _HISTOGRAM, names, paired, unknown)

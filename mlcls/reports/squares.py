@@ -10,7 +10,9 @@ _MOST_WITH_COUNTS = 14  # attributes; with more a cell has room for its share al
 _MOST_WITH_SHARES = 40
 
 # up to so many attributes: the side of a cell in inches, the size of the type in points
-_SIZES = ((8, 0.8, 9.5), (_MOST_WITH_COUNTS, 0.64, 9.5), (_MOST_WITH_SHARES, 0.36, 9.0), (70, 0.16, 8.5), (120, 0.125, 7.5))
+_SIZES = (
+    (8, 0.8, 9.5), (_MOST_WITH_COUNTS, 0.64, 9.5), (_MOST_WITH_SHARES, 0.36, 9.0), (70, 0.16, 8.5), (120, 0.125, 7.5),
+)  # fmt: skip
 _MANY = (0.095, 6.0)
 
 

@@ -65,7 +65,7 @@ def new_tiles(
     line = size * 1.32 / 72
     small = min(size, 8.5) - 0.5
     below, deepest = _broken(below_names or [""] * len(names), side + 0.1, small)
-    head = (1 + deepest) * line + 0.1
+    head = (1 + deepest) * line + 0.13
     width = max(_NARROWEST, _LEFT + columns * (side + _GAP) + MARGIN)
     sheet = new_sheet(width, rows * (head + side) + 0.62, title=title, legend=legend, notes=notes)
     start = (width - (_LEFT + columns * (side + _GAP))) / 2 + _LEFT

@@ -155,7 +155,7 @@ def test_calibration_figures_stand_above_their_tiles() -> None:
     )
     told = shown(figure)
     assert told.index("all attributes together") < told.index("hat")
-    assert {"ECE .200 → .050 · Brier .250 → .200", "ECE .100 → .030 · Brier .200"} <= set(told)
+    assert {"mean ECE .200 → .050 · mean Brier .250 → .200", "ECE .100 → .030 · Brier .200"} <= set(told)
     alone = reliability_figure(["hat", "cap"], [None, bins], None, figures_before=before)
     assert "ECE .100" in shown(alone)
     assert "undefined" in shown(alone)
