@@ -260,11 +260,13 @@ def _unmet(aim: Objective, counts: Cuts, merit: Merit, best: int) -> str:
     """What to say where no cut point reaches the floor."""
     if merit.floored is None or merit.floored[best] >= aim.numbers[0]:
         return ""
-    figure = aim.text.partition(":")[0]
+    figures = {"precision": float(counts.precision[best]), "recall": float(counts.recall[best])}
+    name = aim.text.partition(":")[0]
+    seen = f"a {name} of {figures.pop(name):.3f}, " if name in figures else ""
+    others = " and ".join(f"a {other} of {figure:.3f}" for other, figure in figures.items())
     return (
-        f"{aim.text} is not met: no threshold of these labels is sure of it. The best is sure of a {figure} of "
-        f"at least {merit.floored[best]:.3f} (precision {counts.precision[best]:.3f}, recall "
-        f"{counts.recall[best]:.3f} on these labels)"
+        f"no threshold surely reaches {aim.text}: the best has {seen}surely {merit.floored[best]:.3f} or more, "
+        f"at {others}"
     )
 
 

@@ -199,29 +199,31 @@ def test_a_floor_that_cannot_be_met_is_said_to_be_unmet(estimator):
     labels, scores = [[1], [1], [1], [0]], [[0.2], [0.3], [0.4], [0.9]]
     (one,) = tune_report(labels, scores, "precision:0.9", estimator=estimator)
     assert one.note == (
-        "precision:0.9 is not met: no threshold of these labels is sure of it. The best is sure of a precision "
-        "of at least 0.301 (precision 0.750, recall 1.000 on these labels)"
+        "no threshold surely reaches precision:0.9: the best has a precision of 0.750, surely 0.301 or more, "
+        "at a recall of 1.000"
     )
     assert (one.threshold, one.value) == (pytest.approx(0.1), 1.0)
     assert sure(3, 4, 0.975) == pytest.approx(0.301, abs=5e-4)
     (met,) = tune_report(labels, scores, "precision:0.3", estimator=estimator)
     assert met.note is None
     (unmet,) = tune_report(labels, scores, "recall:0.9", estimator=estimator)
-    assert unmet.note.startswith("recall:0.9 is not met: ")
-    assert "recall of at least 0.526 (precision 0.750, recall 1.000 on" in unmet.note
+    assert unmet.note == (
+        "no threshold surely reaches recall:0.9: the best has a recall of 1.000, surely 0.526 or more, "
+        "at a precision of 0.750"
+    )
 
 
 def test_a_floor_is_met_by_the_bound_and_not_by_the_figure_itself():
     # ten positives above a negative above ninety positives: 100 of 101 are sure of 0.94, and of no more
     labels = column([1.0] * 10 + [0.0] + [1.0] * 90 + [0.0] * 50)
     scores = column(np.linspace(0.9, 0.1, 151))
-    for floor, note in ((0.94, None), (0.95, "not met")):
+    for floor, note in ((0.94, None), (0.95, "no threshold surely")):
         (one,) = tune_report(labels, scores, f"precision:{floor}")
         assert one.value == 1.0
         assert one.note is None if note is None else note in one.note
     assert 0.94 < sure(100, 101, 0.975) < 0.95 < 100 / 101
     # recall: 25 of 25 are sure of 0.902, 24 of 24 of 0.899
-    for positives, note in ((25, None), (24, "not met")):
+    for positives, note in ((25, None), (24, "no threshold surely")):
         labels = column([1.0] * positives + [0.0] * 10)
         (one,) = tune_report(labels, column(np.linspace(0.9, 0.1, len(labels))), "recall:0.9")
         assert one.note is None if note is None else note in one.note
