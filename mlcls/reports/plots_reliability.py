@@ -64,13 +64,15 @@ def reliability_figure(
     count = len(shown)
     two = after is not None
     first, second = list(before)[:count], list(after or [None] * count)[:count]
+    numbers = list(range(1, count + 1))
     told = [_told_of(i, figures_before, figures_after) for i in range(count)]
     if pooled is not None:
         shown, first, second = [_POOLED, *shown], [pooled[0], *first], [pooled[1], *second]
         told = [_told(figures_before, figures_after, "mean "), *told]
+        numbers = [0, *numbers]
     tiles = new_tiles(
         shown, title=title, axis_names=("predicted probability", "share of the images that show it"),
-        below_names=told if any(told) else (), legend=_legend(two),
+        below_names=told if any(told) else (), legend=_legend(two), numbers=numbers,
         notes=["ECE: expected calibration error, the mean distance from the diagonal. It and Brier: less is better."],
     )  # fmt: skip
     kept = [[_arrays(one) for one in bins] for bins in (first, second)]
@@ -126,8 +128,8 @@ def _arrays(bins: Reliability | None) -> tuple[FloatArray, ...] | None:
 
 
 def _told_of(i: int, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> str:
-    rows = [(one or {}).get("attributes") or [] for one in (before, after)]
-    return _told(*(row[i] if i < len(row) else None for row in rows))
+    first, second = ((one or {}).get("attributes") or [] for one in (before, after))
+    return _told(first[i] if i < len(first) else None, second[i] if i < len(second) else None)
 
 
 def _told(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, what: str = "") -> str:

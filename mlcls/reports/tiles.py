@@ -48,6 +48,7 @@ def new_tiles(
     tinted: Sequence[bool] | NDArray[np.bool_] = (),
     legend: Sequence[Artist] = (),
     notes: Sequence[str] = (),
+    numbers: Sequence[int] | None = None,
 ) -> Tiles:
     """Empty tiles with their frames, grid and names.
 
@@ -57,6 +58,7 @@ def new_tiles(
         below_names: a line of our own below each name, as `AP 0.83 [0.71, 0.92]` [A]; where one is wider than its
             tile they are broken, at ` · ` or before the bracket.
         tinted: which tiles have a gray ground [A].
+        numbers: of the names, as in `fitted`.
     """
     count = max(1, len(names))
     columns, side, size = _layout(count)
@@ -75,7 +77,9 @@ def new_tiles(
     )
     tiles = Tiles(sheet, corners, side, size)
     _frames(tiles, tinted)
-    for (left, top), name, lines in zip(corners, fitted(names, side + 0.02, size), below, strict=True):
+    for (left, top), name, lines in zip(
+        corners, fitted(names, side + 0.02, size, numbers=numbers), below, strict=True
+    ):
         base = top - 0.07 - deepest * line
         write(sheet, left, base, name, size=size, va="baseline")
         for k, told in enumerate(lines, start=1):
