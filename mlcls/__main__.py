@@ -12,6 +12,8 @@ COMMANDS = {
     "train": "a label table and a folder of images become a trained, tuned, saved classifier",
     "predict": "which attributes do these images show?",
     "tune-thresholds": "choose the thresholds of a finished classifier anew",
+    "evaluate": "every figure of a finished classifier, with intervals and against chance",
+    "compare": "which of several classifiers is better, on the same images?",
     "inspect": "what a label table and its images hold, without training",
 }
 

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from mlcls.errors import MlclsError, RecipeError, is_out_of_memory
 from mlcls.kinds import auto_integer, integer, key_values, number, text_list
-from mlcls.recipe import Recipe, flag_of
+from mlcls.recipe import TABLE, Recipe, flag_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -84,6 +84,45 @@ def recipe_flags(arguments: argparse.Namespace) -> dict[str, Any]:
     """The recipe's fields that were given as flags."""
     names = {field.name for field in dataclasses.fields(Recipe)}
     return {key: value for key, value in vars(arguments).items() if key in names}
+
+
+def table_recipe(labels: str | None, flags: dict[str, Any]) -> Recipe | None:
+    """The table that a command is given by `--labels`; None where it is given none.
+
+    Args:
+        flags: the recipe's fields that were given as flags, those of other groups than the table's among them.
+
+    Raises:
+        RecipeError: a flag that speaks of a table, and no table.
+    """
+    fields = {field.name: field for field in dataclasses.fields(Recipe)}
+    given = {
+        name: value
+        for name, value in flags.items()
+        if fields[name].metadata["group"] == TABLE and value is not None
+    }
+    if labels is not None:
+        return Recipe(**{**given, "labels": labels})
+    if others := [name for name in given if name != "labels"]:
+        raise RecipeError(
+            f"{flag_of(others[0])}: speaks of a table; name it with --labels, or leave this flag out"
+        )
+    return None
+
+
+def resamples(text: str) -> int:
+    """How many resamples a flag asks for.
+
+    Raises:
+        RecipeError: no whole number from 0.
+    """
+    try:
+        count = integer(text)
+    except ValueError:
+        count = -1
+    if count < 0:
+        raise RecipeError(f"--resamples: expected a whole number from 0, got '{text}'")
+    return count
 
 
 def run_command(command: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None) -> int:

@@ -32,6 +32,9 @@ def _predict(argv: Sequence[str] | None) -> int:
     parser.add_argument(
         "--threshold", type=_threshold, metavar="T", help="one for all, instead of the tuned ones"
     )
+    parser.add_argument(
+        "--raw", action="store_true", help="the network's own scores, not calibrated; decisions stay the same"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     arguments = parser.parse_args(argv)
     if not arguments.image and not arguments.images:
@@ -41,7 +44,7 @@ def _predict(argv: Sequence[str] | None) -> int:
     from mlcls.workflows.prediction import open_predictor, paths_to_predict
 
     paths = paths_to_predict(arguments.image, arguments.images)
-    predictor = open_predictor(arguments.model, arguments.device, arguments.threshold)
+    predictor = open_predictor(arguments.model, arguments.device, arguments.threshold, raw=arguments.raw)
     console = console_on(sys.stderr)
     quiet = form == "table" and not arguments.out  # the rows themselves show how far it is
 

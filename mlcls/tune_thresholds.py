@@ -2,10 +2,10 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from mlcls.commandline import Parser, add_recipe_flags, console_on, recipe_flags, run_command
-from mlcls.errors import RecipeError
-from mlcls.recipe import TABLE, Recipe, flag_of
+from mlcls.commandline import Parser, add_recipe_flags, console_on, recipe_flags, run_command, table_recipe
+from mlcls.recipe import TABLE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,7 +20,14 @@ def _tune(argv: Sequence[str] | None) -> int:
         "--objective", default="f1",
         help="f1, fbeta:B, precision:P, recall:R, youden, cost:FP,FN or fixed:T (default: f1)",
     )  # fmt: skip
+    parser.add_argument(
+        "--estimator", default="robust",
+        help="robust (the median of bootstrapped optima, drawn to the common threshold) or exact (default: robust)",
+    )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="show the thresholds, write nothing")
+    parser.add_argument(
+        "--curves", metavar="FILE.png", help="draw what every threshold gives, attribute by attribute, there"
+    )
     parser.add_argument(
         "--labels", metavar="FILE", help="a label table (default: the saved validation predictions)"
     )
@@ -30,21 +37,17 @@ def _tune(argv: Sequence[str] | None) -> int:
     )
     arguments = parser.parse_args(argv)
 
-    table_flags = {name: value for name, value in recipe_flags(arguments).items() if value is not None}
-    table_flags.pop("objective")
-    table_flags.pop("device")
-    if arguments.labels is None and table_flags:
-        raise RecipeError(
-            f"{flag_of(next(iter(table_flags)))}: speaks of a table; name it with --labels, or leave this flag out"
-        )
+    table = table_recipe(arguments.labels, recipe_flags(arguments))
 
     from mlcls.workflows.tuning import tune_bundle
 
     tune_bundle(
         arguments.model,
         objective=arguments.objective,
-        table=None if arguments.labels is None else Recipe(**table_flags),
+        estimator=arguments.estimator,
+        table=table,
         dry_run=arguments.dry_run,
+        curves=Path(arguments.curves) if arguments.curves else None,
         device=arguments.device,
         console=console_on(sys.stdout),
         progress_console=console_on(sys.stderr),

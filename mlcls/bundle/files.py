@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from mlcls.errors import BundleError, OutputError, RecipeError
 from mlcls.images.preprocess import Preprocessing
+from mlcls.scoring.calibration import Calibration, identity
 from mlcls.scoring.thresholds import TunedThreshold
 
 FORMAT = 1
@@ -39,6 +40,7 @@ class Bundle:
     attributes: tuple[str, ...]
     preprocessing: Preprocessing
     thresholds: tuple[TunedThreshold, ...]
+    calibration: Calibration
 
     def threshold_values(self) -> NDArray[np.float64]:
         """The thresholds as an array [A]."""
@@ -173,6 +175,7 @@ def load_bundle(folder: str | Path) -> Bundle:
         attributes = tuple(manifest["attributes"])
         tuned = tuple(TunedThreshold(**row) for row in thresholds["attributes"])
         preprocessing = _preprocessing(manifest["preprocessing"])
+        calibration = _calibration(manifest.get("calibration"), len(attributes))
         dict(manifest["files"])
     except (KeyError, TypeError, ValueError, AttributeError, RecipeError) as error:
         raise BundleError(
@@ -180,12 +183,23 @@ def load_bundle(folder: str | Path) -> Bundle:
         ) from error
     if tuple(t.name for t in tuned) != attributes:
         raise BundleError(f"{folder / THRESHOLDS}: its attributes are not those of {MANIFEST}")
-    return Bundle(folder, manifest, attributes, preprocessing, tuned)
+    return Bundle(folder, manifest, attributes, preprocessing, tuned, calibration)
 
 
 def _preprocessing(fields: Mapping[str, Any]) -> Preprocessing:
     arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     return Preprocessing(**arguments)
+
+
+def _calibration(fields: Mapping[str, Any] | None, attributes: int) -> Calibration:
+    """How scores become probabilities; a bundle from before there was calibration leaves them as they are."""
+    if fields is None:
+        return identity(attributes)
+    slope, intercept = (np.asarray(fields[name], dtype=np.float64) for name in ("slope", "intercept"))
+    finite = np.isfinite(slope).all() and np.isfinite(intercept).all()
+    if slope.shape != (attributes,) or intercept.shape != (attributes,) or not finite or (slope <= 0).any():
+        raise ValueError("calibration: expected a slope above 0 and an intercept for each attribute")
+    return Calibration(slope, intercept)
 
 
 def read_verified(bundle: Bundle, name: str) -> bytes:

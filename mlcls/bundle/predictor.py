@@ -13,6 +13,7 @@ from mlcls.bundle.files import MANIFEST, WEIGHTS, Bundle, load_bundle, read_veri
 from mlcls.errors import BundleError, ImageError, RecipeError
 from mlcls.images.preprocess import prepare
 from mlcls.images.read import read_image, to_rgb
+from mlcls.scoring.calibration import identity
 from mlcls.scoring.cells import is_present
 
 if TYPE_CHECKING:
@@ -29,13 +30,20 @@ class Predictor:
         model: the bundle's folder.
         device: auto, cpu, cuda, cuda:N or mps.
         threshold: one threshold for every attribute instead of the bundle's tuned ones.
+        raw: give the network's own scores instead of calibrated probabilities, and the thresholds on their scale; the
+            decisions are the same. With `threshold`, that one number is on the raw scale.
 
     Raises:
         BundleError: the folder holds no finished, intact bundle.
     """
 
     def __init__(
-        self, model: str | Path = "outputs", *, device: str = "auto", threshold: float | None = None
+        self,
+        model: str | Path = "outputs",
+        *,
+        device: str = "auto",
+        threshold: float | None = None,
+        raw: bool = False,
     ) -> None:
         from mlcls.models.forward import resolve_device
 
@@ -44,6 +52,9 @@ class Predictor:
         self.bundle = load_bundle(model)
         self.attributes = self.bundle.attributes
         tuned = self.bundle.threshold_values()
+        self.calibration = identity(len(tuned)) if raw else self.bundle.calibration
+        if raw:
+            tuned = self.bundle.calibration.invert(tuned)
         self.thresholds = tuned if threshold is None else np.full_like(tuned, threshold)
         self._device = resolve_device(device)
         self._classifier = load_classifier(self.bundle).to(self._device).eval()
@@ -94,7 +105,7 @@ class Predictor:
 
         with torch.inference_mode():
             logits = self._classifier(self._batch(pixels))
-        return to_scores(logits.float().cpu().numpy())
+        return self.calibration.apply(to_scores(logits.float().cpu().numpy()))
 
     def _batch(self, pixels: Pixels) -> Any:
         import torch

@@ -43,8 +43,8 @@ def show_comparison(
         comparison: `subset`, `images`, `unit` (of the resampling: images or groups); `models`: [{`name`,
             `macro`, `micro`, `intervals` {`macro`, `micro`}}], six figures each; `differences` (other less
             first): [{`name`, `macro` {figure: {`difference`, `interval`}}, `micro`, `attributes` [{`name`,
-            `average_precision` {`difference`, `interval`, `changed`}, `auroc`, `f1`}]}]. None is undefined.
-            `corrected` true says that `changed` allows for the number of attributes already.
+            `average_precision` {`difference`, `interval`}, `auroc`, `f1`, `changed`}]}]. None is undefined;
+            `changed` allows for the number of attributes.
         complete: where a reader finds the attributes that are not shown.
     """
     models: Sequence[Entry] = comparison["models"]
@@ -62,7 +62,7 @@ def show_comparison(
         dropped |= dict.fromkeys(_show_models(console, models, mean))
     _say_dropped(console, dropped)
     for other in comparison["differences"]:
-        _show_difference(console, models[0]["name"], other, comparison, _level(models), complete)
+        _show_difference(console, models[0]["name"], other, _level(models), complete)
 
 
 def _level(models: Sequence[Entry]) -> str:
@@ -88,7 +88,7 @@ def _show_models(console: Console, models: Sequence[Entry], mean: str) -> tuple[
 
 
 def _show_difference(
-    console: Console, first: str, other: Entry, comparison: Entry, level: str, complete: str
+    console: Console, first: str, other: Entry, level: str, complete: str
 ) -> None:
     heading(console, f"{other['name']} compared with {first}")
     columns = [Column("", text=True), Column("figure", text=True), Column("difference")]
@@ -104,7 +104,7 @@ def _show_difference(
         if key in other["macro"]:
             sentence, style = _sentence(first, other["name"], other["macro"][key], f"macro {name}", level)
             say(console, sentence, style=style, indent=2)
-    _show_attributes(console, other["attributes"], comparison, level, complete)
+    _show_attributes(console, other["attributes"], level, complete)
 
 
 def _difference_row(mean: str, name: str, entry: Entry) -> list[Cell]:
@@ -136,10 +136,10 @@ def _sentence(first: str, other: str, entry: Entry, what: str, level: str) -> tu
 
 
 def _show_attributes(
-    console: Console, attributes: Sequence[Entry], comparison: Entry, level: str, complete: str
+    console: Console, attributes: Sequence[Entry], level: str, complete: str
 ) -> None:
     """The attributes that changed, one by one; the others counted."""
-    changed = [entry for entry in attributes if any(_changed(entry, key) for key, *_ in _OF_ATTRIBUTES)]
+    changed = [entry for entry in attributes if entry.get("changed")]
     shown = most_telling(console, changed, lambda entry: -_largest(entry))
     rest = len(attributes) - len(changed)
     if not changed:
@@ -156,35 +156,28 @@ def _show_attributes(
         say(console, f"{which}; all of them are in {complete}", style="dim", indent=2)
     _say_dropped(console, dropped)
     others = f"; {plural(rest, 'other attribute')} did not change distinguishably" if rest else ""
-    chance = "" if comparison.get("corrected") else _by_chance(len(attributes), level)
-    say(console, f"* changed: the interval leaves out 0{others}{chance}", style="dim", indent=2)
-
-
-def _by_chance(attributes: int, level: str) -> str:
-    """How many attributes would seem to change if nothing had."""
-    expected = attributes * (1 - float(level.removesuffix("%")) / 100)
-    if expected < 0.5:
-        return ""
-    number = plural(round(expected), "attribute")
-    return f"; about {number} in each column would do so by chance alone"
-
-
-def _changed(entry: Entry, key: str) -> bool:
-    return bool((entry.get(key) or {}).get("changed"))
+    what = "changed: its AP or F1 differs, with allowance for the number of attributes; * the interval leaves out 0"
+    say(console, what + others, style="dim", indent=2)
 
 
 def _largest(entry: Entry) -> float:
-    """The largest of the differences that changed."""
-    return max(abs(float(entry[key]["difference"])) for key, *_ in _OF_ATTRIBUTES if _changed(entry, key))
+    """The largest of an attribute's differences."""
+    return max(abs(float((entry.get(key) or {}).get("difference") or 0)) for key, *_ in _OF_ATTRIBUTES)
+
+
+def _leaves_out_zero(part: Entry) -> bool:
+    ends: Interval = part.get("interval")
+    return ends is not None and (ends[0] > 0 or ends[1] < 0)
 
 
 def _attribute_row(entry: Entry) -> list[Cell]:
     cells: list[Cell] = [entry["name"]]
     for key, *_ in _OF_ATTRIBUTES:
-        part, changed = entry.get(key) or {}, _changed(entry, key)
-        style = "dim" if not changed else "bold green" if part["difference"] > 0 else "bold red"
+        part: Entry = entry.get(key) or {}
+        clear = _leaves_out_zero(part)
+        style = "dim" if not clear else "bold green" if part["difference"] > 0 else "bold red"
         # the mark's place is kept where there is none, so that the digits stand below each other
-        cells.append((signed(part.get("difference")) + ("*" if changed else " "), style))
+        cells.append((signed(part.get("difference")) + ("*" if clear else " "), style))
         cells.append((signed_span(part.get("interval")), "dim"))
     return cells
 

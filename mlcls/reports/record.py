@@ -64,7 +64,8 @@ class DataFacts:
     `near_duplicates` are groups of images that look like one photo (with what is byte-identical to one of
     them), `near_conflicts` those of them that contradict each other; `contradictions` say for which
     attribute, in both kinds of groups. `leaks` are groups of either kind with images in several subsets of a
-    split that was given. `health` are sentences about the labels themselves.
+    split that was given. `health` are sentences about the labels themselves. `images_dir` is the folder that
+    names are relative to.
     """
 
     rows: int
@@ -82,6 +83,7 @@ class DataFacts:
     leaks: tuple[tuple[str, ...], ...] = ()
     contradictions: tuple[Contradiction, ...] = ()
     health: tuple[str, ...] = ()
+    images_dir: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,8 +143,9 @@ class EpochFigures:
 class Record:
     """A whole run. The fields are the top level of `metrics.json`, in its order.
 
-    `recipe`, `thresholds` and `evaluation` hold JSON values: the complete recipe, an entry an attribute, and
-    `{"val": entry, "test": entry or None}` as the scoring room makes them.
+    `recipe`, `thresholds`, `evaluation` and `calibration` hold JSON values: the complete recipe, an entry an
+    attribute, `{"val": entry, "test": entry or None}`, and the lines that scores were calibrated by with what that
+    gained (None: not calibrated), as the scoring room makes them.
     """
 
     format: int = FORMAT
@@ -158,6 +161,7 @@ class Record:
     stopped_because: str | None = None
     seconds: float = 0.0
     evaluation: dict[str, dict[str, Any] | None] = field(default_factory=lambda: {"val": None, "test": None})
+    calibration: dict[str, Any] | None = None
 
 
 def to_json(record: Record) -> str:

@@ -29,7 +29,9 @@ def write_groups(path: str | os.PathLike[str], images: Sequence[str], groups: ND
         with open(path, "w", encoding="utf-8", newline="") as file:
             rows = csv.writer(file, lineterminator="\n")
             rows.writerow(HEADER)
-            rows.writerows((images[row], group) for row, group in zip(shared, written, strict=True))
+            rows.writerows(
+                (images[row], group) for row, group in zip(shared.tolist(), written.tolist(), strict=True)
+            )
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
 

@@ -22,6 +22,7 @@ from mlcls.models.forward import resolve_device, resolve_precision
 from mlcls.models.heads import HEADS
 from mlcls.naming import look_up, suggest
 from mlcls.recipe import Recipe, flag_of
+from mlcls.scoring.estimators import ESTIMATORS
 from mlcls.scoring.thresholds import parse_objective
 
 CHOICES: Mapping[str, Mapping[str, Any]] = {
@@ -32,6 +33,7 @@ CHOICES: Mapping[str, Mapping[str, Any]] = {
     "loss": LOSSES,
     "sampler": SAMPLERS,
     "monitor": MONITORS,
+    "estimator": ESTIMATORS,
 }
 
 

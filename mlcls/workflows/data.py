@@ -61,10 +61,7 @@ def gather(recipe: Recipe, console: "Console", labels: Any = None) -> LabelledIm
     Raises:
         TableError, RecipeError: with everything that is wrong with the table or the split.
     """
-    table = read_recipe_table(recipe, labels)
-    table, unreadable, prints = check_table_images(table, console, recipe.near_duplicates == "together")
-    alike = find_alike(table, prints)
-    groups = group_rows(table, alike.groups)
+    table, unreadable, prints, alike, groups = _checked(recipe, console, labels)
     split, split_notes = split_images(recipe, table, groups)
     for name, rows in (("training", split.train), ("validation", split.val)):
         if not len(rows) or np.isnan(table.labels[rows]).all():
@@ -74,6 +71,30 @@ def gather(recipe: Recipe, console: "Console", labels: Any = None) -> LabelledIm
     facts = _facts(table, unreadable, alike, split, (*_table_notes(table), *split.notes, *split_notes))
     facts = dataclasses.replace(facts, leaks=_named(table, leaks), health=health)
     return LabelledImages(table, split, facts, groups)
+
+
+def gather_unsplit(recipe: Recipe, console: "Console") -> LabelledImages:
+    """Read and check what the recipe names, to be scored: every image is of the test subset.
+
+    Raises:
+        TableError, RecipeError: with everything that is wrong with the table.
+    """
+    table, unreadable, prints, alike, groups = _checked(recipe, console, None)
+    none = np.zeros(0, dtype=np.intp)
+    split = Split(none, none, np.arange(len(table.images)))
+    health = describe_health(table.labels, table.attributes, prints.sizes)
+    facts = _facts(table, unreadable, alike, split, _table_notes(table))
+    return LabelledImages(table, split, dataclasses.replace(facts, health=health), groups)
+
+
+def _checked(
+    recipe: Recipe, console: "Console", labels: Any
+) -> tuple[LabelTable, tuple[str, ...], Fingerprints, Alike, NDArray[np.int64]]:
+    """The table without unreadable images, their names, and what belongs together."""
+    table = read_recipe_table(recipe, labels)
+    table, unreadable, prints = check_table_images(table, console, recipe.near_duplicates == "together")
+    alike = find_alike(table, prints)
+    return table, unreadable, prints, alike, group_rows(table, alike.groups)
 
 
 def read_recipe_table(recipe: Recipe, labels: Any = None) -> LabelTable:
@@ -166,6 +187,7 @@ def _facts(
         attributes=attribute_counts(table.attributes, table.labels),
         split=SplitCounts(len(split.train), len(split.val), len(split.test)),
         notes=notes,
+        images_dir=str(table.images_dir),
         near_duplicates=_named(table, alike.near),
         near_conflicts=_named(table, alike.near_conflicts),
         contradictions=alike.contradictions,

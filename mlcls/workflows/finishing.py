@@ -23,24 +23,34 @@ from mlcls.labels.split import write_split
 from mlcls.models.forward import predict_logits, to_scores
 from mlcls.recipe import recipe_toml
 from mlcls.reports.console import say
+from mlcls.reports.console_calibration import show_calibration
+from mlcls.reports.console_chance import show_chance_verdict
 from mlcls.reports.console_predictions import show_test_examples
 from mlcls.reports.console_scores import show_evaluation
-from mlcls.reports.plots_scores import (
-    overall_confusion_matrix,
-    per_class_confusion_matrices,
-    precision_recall,
-)
-from mlcls.reports.plots_training import loss_curve, train_vs_val_loss, training_history
+from mlcls.reports.console_thresholds import ThresholdChange, show_threshold_summary
 from mlcls.reports.record import Record, to_json
-from mlcls.scoring.metrics import evaluate
+from mlcls.scoring.calibration import known_shift
+from mlcls.scoring.groups import shared_groups, write_groups
 from mlcls.scoring.predictions import Predictions, write_predictions
-from mlcls.scoring.thresholds import TunedThreshold, tune_report
+from mlcls.workflows.data import subset_counts
+from mlcls.workflows.evaluation import GROUPS
+from mlcls.workflows.judging import Judgement, Scored, judge
+from mlcls.workflows.reporting import (
+    SUBSET_NAMES,
+    Judged,
+    draw_labels,
+    draw_scores,
+    draw_thresholds,
+    draw_training,
+    report_page,
+)
 from mlcls.workflows.setup import Setup
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 FAILED = "failed: "  # how `stopped_because` begins when the numbers, the machine or the images gave out
+REPORT = "report.html"
 EXAMPLES = 3  # images of the test subset shown at the end
 
 
@@ -68,33 +78,35 @@ def finish(
         # an image that was there before is gone: what was learned is saved all the same
         test, why = None, f"{FAILED}the test subset could not be scored: {error}"
         record = dataclasses.replace(record, stopped_because=why)
-    tuned = tune_report(val.labels, val.scores, setup.recipe.objective, val.attributes)
-    values = np.array([t.threshold for t in tuned])
-    entries = {
-        "val": evaluate(val.labels, val.scores, values, attributes=val.attributes),
-        "test": None
-        if test is None
-        else evaluate(test.labels, test.scores, values, attributes=test.attributes),
-    }
+    groups = setup.data.groups
+    judgement = judge(
+        setup.recipe,
+        Scored(val, shared_groups(groups[setup.data.split.val])),
+        None if test is None else Scored(test, shared_groups(groups[setup.data.split.test])),
+        _shift(setup),
+    )
     record = dataclasses.replace(
         record,
-        thresholds=tuple(dataclasses.asdict(threshold) for threshold in tuned),
-        evaluation=entries,
+        thresholds=tuple(dataclasses.asdict(threshold) for threshold in judgement.thresholds),
+        evaluation=judgement.evaluation,
+        calibration=judgement.calibration_facts,
         seconds=round(time.monotonic() - started, 3),
     )
-    with staged_bundle(out, _manifest(setup)) as folder:
+    with staged_bundle(out, _manifest(setup, judgement)) as folder:
         tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
         (folder / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
-        write_thresholds(folder / THRESHOLDS, tuned)
+        write_thresholds(folder / THRESHOLDS, judgement.thresholds)
         (folder / "recipe.toml").write_text(recipe_toml(setup.recipe, _repeat(setup, out)), encoding="utf-8")
         (folder / "metrics.json").write_text(to_json(record), encoding="utf-8")
         _write_iterations(folder / "iterations.csv", iterations)
         write_split(folder / "split.csv", setup.data.table.images.tolist(), setup.data.split)
-        write_predictions(folder / "predictions-val.csv", val)
-        if test is not None:
-            write_predictions(folder / "predictions-test.csv", test)
-        _draw(folder, setup, record, iterations)
-    _show(console, record, tuned, val, test, values, out)
+        if shared_groups(groups) is not None:
+            write_groups(folder / GROUPS, setup.data.table.images.tolist(), groups)
+        for subset, predictions in judgement.predictions.items():
+            write_predictions(folder / f"predictions-{subset}.csv", predictions)
+        page = _draw(folder, setup, record, judgement, iterations)
+        (folder / REPORT).write_text(page, encoding="utf-8")
+    _show(console, record, judgement, out)
     return record
 
 
@@ -107,7 +119,7 @@ def _predict_test(setup: Setup) -> Predictions | None:
     return Predictions(names, setup.data.table.attributes, to_scores(logits)[order], labels[order])
 
 
-def _manifest(setup: Setup) -> dict[str, Any]:
+def _manifest(setup: Setup, judgement: Judgement) -> dict[str, Any]:
     recipe = setup.recipe
     return {
         "mlcls": mlcls.__version__,
@@ -117,6 +129,10 @@ def _manifest(setup: Setup) -> dict[str, Any]:
         "dropout": recipe.dropout,
         "attributes": list(setup.data.table.attributes),
         "preprocessing": dataclasses.asdict(setup.preprocessing),
+        "calibration": {
+            "slope": judgement.calibration.slope.tolist(),
+            "intercept": judgement.calibration.intercept.tolist(),
+        },
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -141,61 +157,85 @@ def _write_iterations(path: Path, iterations: Sequence[tuple[int, float | None]]
             writer.writerow([number, epoch, "" if loss is None else repr(loss)])
 
 
-def _draw(folder: Path, setup: Setup, record: Record, iterations: Sequence[tuple[int, float | None]]) -> None:
-    """The pictures of a run, in the bundle's folder."""
-    epochs, best, title = record.epochs, record.best_epoch, setup.recipe.title
-    numbers, losses = range(len(iterations)), [loss for _, loss in iterations]
-    loss_curve(folder / "loss_curve.png", numbers, losses, epochs, best_epoch=best, title=title)
-    training_history(folder / "training_history.png", epochs, best_epoch=best)
-    train_vs_val_loss(folder / "train_vs_val_loss.png", epochs, best_epoch=best)
-    subset = "test" if record.evaluation["test"] else "val"
-    entries = (record.evaluation[subset] or {})["attributes"]
-    names = [entry["name"] for entry in entries]
-    confusion = [[entry["confusion"][cell] for cell in ("tn", "fp", "fn", "tp")] for entry in entries]
-    on = f"{'test' if subset == 'test' else 'validation'} subset"
-    precision, recall = ([entry[figure] for entry in entries] for figure in ("precision", "recall"))
-    precision_recall(
-        folder / "precision_recall.png", names, precision, recall, title=f"Precision and recall, {on}"
-    )
-    overall_confusion_matrix(
-        folder / "overall_confusion_matrix.png", confusion, title=f"All attributes together, {on}"
-    )
-    per_class_confusion_matrices(
-        folder / "per_class_confusion_matrices.png",
-        names,
-        confusion,
-        title=f"Confusion of each attribute, {on}",
-    )
+def _shift(setup: Setup) -> NDArray[np.float64] | None:
+    """What the way of training is known to have done to the logits, with its sign turned."""
+    recipe, labels = setup.recipe, setup.data.table.labels[setup.data.split.train]
+    weights = None if recipe.pos_weight == "none" else [float(part) for part in recipe.pos_weight.split(",")]
+    if recipe.na != "negative":
+        return known_shift(weights, loss=recipe.loss)
+    negative, unknown = (labels == 0).sum(axis=0), np.isnan(labels).sum(axis=0)
+    return known_shift(weights, loss=recipe.loss, negative=negative, unknown=unknown)
 
 
-def _show(
-    console: "Console",
+def _draw(
+    folder: Path,
+    setup: Setup,
     record: Record,
-    tuned: Sequence[TunedThreshold],
-    val: Predictions,
-    test: Predictions | None,
-    thresholds: NDArray[np.float64],
-    out: Path,
-) -> None:
+    judgement: Judgement,
+    iterations: Sequence[tuple[int, float | None]],
+) -> str:
+    """The pictures of a run, in the bundle's folder, and the text of the page that shows them."""
+    data, subset = setup.data, judged_subset(judgement)
+    judged = {
+        name: Judged(predictions, judgement.raw[name], data.table.images_dir)
+        for name, predictions in judgement.predictions.items()
+    }
+    rows = {"train": data.split.train, "val": data.split.val, "test": data.split.test}
+    labels = {name: data.table.labels[indices] for name, indices in rows.items() if len(indices)}
+    on = f"{SUBSET_NAMES[subset]} subset"
+    pictures = (
+        *draw_scores(folder, record, judged[subset], subset, on),
+        *draw_thresholds(folder, record, judged["val"]),
+        *draw_labels(folder, data.table.attributes, labels),
+        *draw_training(folder, record, iterations, setup.recipe.title),
+    )
+    return report_page(record, judged[subset], pictures, subset=subset, source=on, counts=subset_counts(data))
+
+
+def judged_subset(judgement: Judgement) -> str:
+    """The subset that the last word is said on: test, or validation where there is none."""
+    return "test" if "test" in judgement.predictions else "val"
+
+
+def _show(console: "Console", record: Record, judgement: Judgement, out: Path) -> None:
     """The end of the console's report."""
     say(console, f"stopped: {record.stopped_because}; the weights are those of epoch {record.best_epoch}")
-    for threshold in tuned:
-        if threshold.note:
-            say(console, f"threshold of {threshold.name}: {threshold.note}")
-    entry, title = record.evaluation["test"], "Test subset"
-    if entry is None:
-        entry, title = (
-            record.evaluation["val"],
-            "Validation subset (thresholds were tuned on it: these figures flatter)",
-        )
+    show_threshold_summary(console, _changes(judgement), objective=str(record.recipe["objective"]))
+    show_calibration(console, record.calibration)
+    subset = judged_subset(judgement)
+    entry = record.evaluation[subset]
+    title = (
+        "Test subset"
+        if subset == "test"
+        else "Validation subset (the epoch and the thresholds were chosen on it)"
+    )
     assert entry is not None
     show_evaluation(console, title, entry)
-    if test is not None:
-        show_test_examples(console, _examples(test, thresholds))
+    if subset == "test":
+        show_test_examples(console, _examples(judgement.predictions["test"], judgement.threshold_values()))
     say(
         console,
-        f"saved in {out} after {record.seconds:.0f} s; now: python -m mlcls.predict --model {out} --image FILE",
+        f"saved in {out} after {record.seconds:.0f} s (open {out / REPORT} in a browser); now: "
+        f"python -m mlcls.predict --model {out} --image FILE",
     )
+    show_chance_verdict(console, entry, subset)
+
+
+def _changes(judgement: Judgement) -> list[ThresholdChange]:
+    return [
+        ThresholdChange(
+            name=one.name,
+            known=one.known,
+            positive=one.positive,
+            before=None,
+            after=one.threshold,
+            note=one.note,
+            naive=one.value,
+            cross_fitted=one.cross_fitted,
+            interval=one.interval,
+        )
+        for one in judgement.thresholds
+    ]
 
 
 def _examples(predictions: Predictions, thresholds: NDArray[np.float64]) -> list[dict[str, Any]]:

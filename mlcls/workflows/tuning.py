@@ -1,34 +1,36 @@
 """The thresholds of a finished bundle, chosen anew."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlcls.bundle.files import THRESHOLDS, Bundle, load_bundle, read_verified, write_thresholds
-from mlcls.errors import TableError
-from mlcls.labels.table import LabelTable
+from mlcls.bundle.files import THRESHOLDS, Bundle, load_bundle, write_thresholds
+from mlcls.naming import look_up
 from mlcls.recipe import Recipe
 from mlcls.reports.console import say
-from mlcls.reports.console_scores import ThresholdChange, show_thresholds
-from mlcls.reports.progress import progress
+from mlcls.reports.console_thresholds import ThresholdChange, show_thresholds
+from mlcls.scoring.estimators import ESTIMATORS
 from mlcls.scoring.metrics import evaluate
-from mlcls.scoring.predictions import Predictions, read_predictions
+from mlcls.scoring.predictions import Predictions
 from mlcls.scoring.thresholds import TunedThreshold, parse_objective, tune_report
-from mlcls.workflows.data import leave_out_unreadable, read_recipe_table
+from mlcls.workflows.evaluation import saved_predictions
+from mlcls.workflows.prediction import predict_table
+from mlcls.workflows.reporting import draw_threshold_curves
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-VAL_PREDICTIONS = "predictions-val.csv"
 
 
 def tune_bundle(
     model: str | Path,
     *,
     objective: str,
+    estimator: str,
     table: Recipe | None,
     dry_run: bool,
+    curves: Path | None,
     device: str,
     console: "Console",
     progress_console: "Console",
@@ -37,60 +39,40 @@ def tune_bundle(
 
     Args:
         table: the table's settings, to tune on its images; None tunes on the saved validation predictions.
+        curves: where to draw what every threshold gives, attribute by attribute.
 
     Raises:
         BundleError, TableError, RecipeError: what is wrong with the bundle, the table or the objective.
     """
     parse_objective(objective)
+    look_up(ESTIMATORS, estimator, "--estimator")
     bundle = load_bundle(model)
     if table is None:
-        read_verified(bundle, VAL_PREDICTIONS)
-        predictions, source = (
-            read_predictions(bundle.folder / VAL_PREDICTIONS),
-            "the saved validation predictions",
-        )
+        predictions, groups = saved_predictions(bundle, "val")
+        source = "the saved validation predictions"
     else:
-        predictions, source = _predict_table(bundle, table, device, progress_console), table.labels
-    tuned = tune_report(predictions.labels, predictions.scores, objective, bundle.attributes)
+        predicted = predict_table(bundle, table, device, progress_console)
+        predictions, groups, source = predicted.predictions, predicted.groups, table.labels
+    tuned = tune_report(
+        predictions.labels,
+        predictions.scores,
+        objective,
+        bundle.attributes,
+        estimator=estimator,
+        groups=groups,
+        seed=int(bundle.manifest.get("seed", 0)),
+    )
     _show(console, bundle, predictions, tuned, objective, source)
+    if curves is not None:
+        rows = [dataclasses.asdict(threshold) for threshold in tuned]
+        draw_threshold_curves(curves, predictions.labels, predictions.scores, rows, source)
+        say(console, f"drawn: {curves}")
     if dry_run:
         say(console, "nothing was written (--dry-run)")
     else:
         write_thresholds(bundle.folder / THRESHOLDS, tuned)
         say(console, f"written: {bundle.folder / THRESHOLDS}")
     return tuned
-
-
-def _predict_table(bundle: Bundle, recipe: Recipe, device: str, console: "Console") -> Predictions:
-    """The bundle's scores of a labelled table, its columns in the order of the bundle's attributes."""
-    from mlcls.bundle.predictor import Predictor
-
-    table, _ = leave_out_unreadable(read_recipe_table(recipe), console)
-    labels = _columns(table, bundle.attributes)
-    predictor = Predictor(bundle.folder, device=device)
-    paths = [table.images_dir / name for name in table.images]
-    with progress(console, "predicting", len(paths)) as advance:
-        scores = []
-        for row in predictor.stream(paths):
-            scores.append([attribute["probability"] for attribute in row["attributes"]])
-            advance(1)
-    return Predictions(tuple(table.images), bundle.attributes, np.array(scores, dtype=np.float32), labels)
-
-
-def _columns(
-    table: LabelTable, attributes: tuple[str, ...]
-) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
-    absent = [name for name in attributes if name not in (*table.attributes, *table.report.unknown)]
-    if absent:
-        raise TableError(
-            f"{table.report.source}: lacks the bundle's attributes {', '.join(absent)}; it has "
-            f"{', '.join(table.attributes)}"
-        )
-    labels = np.full((len(table.images), len(attributes)), np.nan, dtype=np.float32)
-    for column, name in enumerate(attributes):
-        if name in table.attributes:  # else the table has the column, and not one known label in it
-            labels[:, column] = table.labels[:, table.attributes.index(name)]
-    return labels
 
 
 def _show(
@@ -101,7 +83,7 @@ def _show(
     objective: str,
     source: str,
 ) -> None:
-    """Thresholds and F1 before and after."""
+    """Thresholds and F1 before and after, and what the objective is worth on labels that were not tuned on."""
     after = np.array([t.threshold for t in tuned])
     figures = [
         [entry["f1"] for entry in evaluate(predictions.labels, predictions.scores, values)["attributes"]]
@@ -116,10 +98,12 @@ def _show(
             positive=new.positive,
             figure_before=f1_before,
             figure_after=f1_after,
+            naive=new.value,
+            cross_fitted=new.cross_fitted,
+            interval=new.interval,
             note=new.note,
         )
         for old, new, f1_before, f1_after in zip(bundle.thresholds, tuned, *figures, strict=True)
     ]
-    images = len(predictions.labels)
-    about = f"{objective} on {source}, {images} images; chosen on these labels, so these figures flatter"
+    about = f"{objective} on {source}, {len(predictions.labels)} images"
     show_thresholds(console, changes, about=about)

@@ -1,0 +1,76 @@
+"""`python -m mlcls.evaluate`: every figure of a finished classifier, on its saved predictions or on another table."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mlcls.commandline import (
+    Parser,
+    add_recipe_flags,
+    console_on,
+    recipe_flags,
+    resamples,
+    run_command,
+    table_recipe,
+)
+from mlcls.recipe import TABLE
+
+SUBSETS = ("val", "test")
+FORMATS = ("table", "json")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Evaluate; returns the exit code."""
+    return run_command(_evaluate, argv)
+
+
+def _evaluate(argv: Sequence[str] | None) -> int:
+    parser = Parser("evaluate", "Every figure of a finished classifier, with intervals and against chance.")
+    parser.add_argument("--model", default="outputs", metavar="DIR", help="the bundle (default: outputs)")
+    parser.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="a label table (default: the saved predictions, which need no images)",
+    )
+    parser.add_argument(
+        "--subset", choices=SUBSETS,
+        help="which saved predictions (default: test, val where there is no test); "
+        "with --labels, only the images that were in this subset (default: all)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--report", metavar="FILE.html", help="write the report there, one file for a browser"
+    )
+    parser.add_argument("--format", choices=FORMATS, default="table", help="default: table")
+    parser.add_argument(
+        "--resamples", type=resamples, default=1000, metavar="N",
+        help="bootstrap resamples for the intervals; 0 leaves them out (default: 1000)",
+    )  # fmt: skip
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
+    add_recipe_flags(parser, (TABLE,), without=("labels", "val_labels", "test_labels", "split"))
+    arguments = parser.parse_args(argv)
+    table = table_recipe(arguments.labels, recipe_flags(arguments))
+
+    from mlcls.workflows.evaluation import evaluate_bundle, show_evaluated, write_report
+
+    evaluated = evaluate_bundle(
+        arguments.model,
+        table=table,
+        subset=arguments.subset,
+        resamples=arguments.resamples,
+        device=arguments.device,
+        progress_console=console_on(sys.stderr),
+    )
+    if arguments.format == "json":
+        entry = {"source": evaluated.source, "subset": evaluated.subset, **evaluated.entry}
+        sys.stdout.write(json.dumps(entry, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+    else:
+        show_evaluated(console_on(sys.stdout), evaluated)
+    if arguments.report:
+        write_report(Path(arguments.report), evaluated)
+        console_on(sys.stderr).print(f"written: {arguments.report}", soft_wrap=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

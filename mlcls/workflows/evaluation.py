@@ -1,0 +1,193 @@
+"""Every figure of a finished bundle: on its saved predictions, or on the images of another table."""
+
+import dataclasses
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlcls.bundle.files import Bundle, load_bundle, read_verified, write_whole
+from mlcls.errors import BundleError
+from mlcls.labels.split import read_subsets
+from mlcls.recipe import Recipe
+from mlcls.reports.console import notes, say
+from mlcls.reports.console_chance import show_chance_verdict
+from mlcls.reports.console_scores import show_evaluation
+from mlcls.reports.record import Record, from_json
+from mlcls.scoring.assessment import assess
+from mlcls.scoring.groups import read_groups, shared_groups
+from mlcls.scoring.predictions import Predictions, read_predictions
+from mlcls.workflows.prediction import predict_table
+from mlcls.workflows.reporting import (
+    SUBSET_NAMES,
+    Judged,
+    draw_labels,
+    draw_scores,
+    draw_training,
+    report_page,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SPLIT, GROUPS, METRICS = "split.csv", "groups.csv", "metrics.json"
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A bundle's figures on one set of labelled images, and the record to report them with.
+
+    `source` says which images, for people; `notes` what to keep in mind. `record` is the run's own with this
+    evaluation, and this data, in the place of its own.
+    """
+
+    record: Record
+    subset: str
+    source: str
+    judged: Judged
+    notes: tuple[str, ...]
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """The `evaluation` entry of the subset."""
+        return self.record.evaluation[self.subset] or {}
+
+
+def evaluate_bundle(
+    model: str | Path,
+    *,
+    table: Recipe | None = None,
+    subset: str | None = None,
+    resamples: int = 1000,
+    device: str = "auto",
+    progress_console: "Console",
+) -> Evaluated:
+    """Score a bundle at the thresholds it has now.
+
+    Args:
+        table: the settings of another table, to predict its images; None takes the saved predictions.
+        subset: `val` or `test`; by itself test, val where the run had no test. With a table: only its images that
+            the run had in this subset; by itself all.
+        resamples: of the bootstrap; 0 leaves intervals out.
+
+    Raises:
+        BundleError, TableError, ImageError: what is wrong with the bundle, the table or its images.
+    """
+    bundle = load_bundle(model)
+    record = from_json(read_verified(bundle, METRICS).decode("utf-8"), str(bundle.folder / METRICS))
+    said: tuple[str, ...] = ()
+    if table is None:
+        subset = subset or _last_subset(bundle)
+        predictions, groups = saved_predictions(bundle, subset)
+        source, images_dir = f"{SUBSET_NAMES[subset]} subset (saved predictions)", _images_dir(record)
+    else:
+        subsets = _subsets(bundle)
+        only = None if subset is None else {name for name, held in subsets.items() if held == subset}
+        found = predict_table(bundle, table, device, progress_console, only)
+        predictions, groups, images_dir = found.predictions, found.groups, found.images_dir
+        source = (
+            table.labels if subset is None else f"{table.labels}, images of the {SUBSET_NAMES[subset]} subset"
+        )
+        said = _seen_in_training(predictions, subsets)
+        subset = subset or "test"
+        record = dataclasses.replace(record, data=found.facts, calibration=None)
+    thresholds = bundle.threshold_values()
+    entry = assess(
+        predictions.labels,
+        predictions.scores,
+        thresholds,
+        attributes=bundle.attributes,
+        groups=groups,
+        resamples=resamples,
+        seed=record.seed,
+    )
+    record = dataclasses.replace(
+        record,
+        thresholds=tuple(dataclasses.asdict(threshold) for threshold in bundle.thresholds),
+        evaluation={"val": None, "test": None, subset: entry},
+    )
+    raw = bundle.calibration.invert(predictions.scores).astype(np.float32)
+    return Evaluated(record, subset, source, Judged(predictions, raw, images_dir), said)
+
+
+def show_evaluated(console: "Console", evaluated: Evaluated) -> None:
+    """The console's report, as after training."""
+    title = f"{evaluated.record.model.backbone} on {evaluated.source}"
+    show_evaluation(console, title, evaluated.entry)
+    notes(console, evaluated.notes)
+    if evaluated.subset == "val":
+        say(
+            console, "the epoch and the thresholds were chosen on these images: the figures flatter", indent=2
+        )
+    show_chance_verdict(console, evaluated.entry, evaluated.subset)
+
+
+def write_report(path: Path, evaluated: Evaluated) -> None:
+    """The report of the evaluation as one file for a browser.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    record, judged, subset = evaluated.record, evaluated.judged, evaluated.subset
+    labels = {subset: judged.predictions.labels}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pictures = (
+            *draw_scores(folder, record, judged, subset, evaluated.source),
+            *draw_labels(folder, judged.predictions.attributes, labels),
+            *draw_training(folder, record, None, None),
+        )
+    page = report_page(record, judged, pictures, subset=subset, source=evaluated.source)
+    write_whole(path, page.encode("utf-8"))
+
+
+def saved_predictions(bundle: Bundle, subset: str) -> tuple[Predictions, NDArray[np.int64] | None]:
+    """The predictions that training saved for a subset, and the groups of their images (None: each its own).
+
+    Raises:
+        BundleError: the run had no such subset, or a file is damaged.
+    """
+    name = f"predictions-{subset}.csv"
+    if name not in bundle.manifest["files"]:
+        raise BundleError(
+            f"--model {bundle.folder}: this run had no {SUBSET_NAMES[subset]} subset; name a table with --labels"
+            + (", or take --subset val" if subset == "test" else "")
+        )
+    read_verified(bundle, name)
+    predictions = read_predictions(bundle.folder / name)
+    if predictions.attributes != bundle.attributes:
+        raise BundleError(f"{bundle.folder / name}: its attributes are not those of the bundle")
+    if GROUPS not in bundle.manifest["files"]:
+        return predictions, None
+    read_verified(bundle, GROUPS)
+    return predictions, shared_groups(read_groups(bundle.folder / GROUPS, predictions.images))
+
+
+def _last_subset(bundle: Bundle) -> str:
+    return "test" if "predictions-test.csv" in bundle.manifest["files"] else "val"
+
+
+def _subsets(bundle: Bundle) -> Mapping[str, str]:
+    """Which subset of the run each image was in."""
+    read_verified(bundle, SPLIT)
+    return read_subsets(bundle.folder / SPLIT)
+
+
+def _seen_in_training(predictions: Predictions, subsets: Mapping[str, str]) -> tuple[str, ...]:
+    seen = sum(subsets.get(name) == "train" for name in predictions.images)
+    if not seen:
+        return ()
+    return (
+        f"{seen} of these {len(predictions.images)} images bear names of training images: where they are the same "
+        "images, the figures flatter",
+    )
+
+
+def _images_dir(record: Record) -> Path | None:
+    """Where the run's images stood, if they stand there still."""
+    folder = record.data.images_dir
+    return Path(folder) if folder is not None and Path(folder).is_dir() else None

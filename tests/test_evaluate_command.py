@@ -1,0 +1,141 @@
+"""`evaluate`: the saved predictions or another table, one entry of figures, a report; mistakes in one message."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy_data import write_toy
+
+from mlcls import evaluate, tune_thresholds
+
+
+def load(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def evaluated(capsys: pytest.CaptureFixture[str], *flags: str) -> dict:
+    assert evaluate.main([*flags, "--format", "json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_saved_test_predictions_give_the_figures_of_the_run(
+    toy_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = evaluated(capsys, "--model", str(toy_bundle))
+    saved = load(toy_bundle / "metrics.json")["evaluation"]["test"]
+    assert entry["subset"] == "test"
+    assert {key: entry[key] for key in saved} == saved
+
+
+def test_validation_when_asked_for(toy_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    entry = evaluated(capsys, "--model", str(toy_bundle), "--subset", "val")
+    saved = load(toy_bundle / "metrics.json")["evaluation"]["val"]
+    assert {key: entry[key] for key in saved} == saved
+
+
+def test_another_table_is_predicted(toy: Path, toy_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The run's own table, its test images alone, gives the figures of the saved test predictions."""
+    flags = ["--model", str(toy_bundle), "--labels", str(toy), "--subset", "test"]
+    entry = evaluated(capsys, *flags)
+    saved = load(toy_bundle / "metrics.json")["evaluation"]["test"]
+    assert entry["n"] == saved["n"]
+    for figure, value in saved["macro"].items():
+        assert entry["macro"][figure] == pytest.approx(value, abs=1e-6)
+
+
+def test_images_of_the_training_are_told(
+    toy: Path, toy_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate.main(["--model", str(toy_bundle), "--labels", str(toy)]) == 0
+    train = load(toy_bundle / "metrics.json")["data"]["split"]["train"]
+    assert f"{train} of these 60 images bear names of training images" in capsys.readouterr().out
+
+
+def test_a_table_of_other_images(
+    toy_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_toy(tmp_path / "other", images=12, seed=7)
+    text = other.read_text()
+    other.write_text(text.replace("img_", "new_"))
+    for path in (tmp_path / "other" / "images").iterdir():
+        path.rename(path.with_name(path.name.replace("img_", "new_")))
+    report = tmp_path / "report.html"
+    assert evaluate.main(["--model", str(toy_bundle), "--labels", str(other), "--report", str(report)]) == 0
+    out = capsys.readouterr().out
+    assert "training images" not in out
+    assert "macro" in out
+    page = report.read_text(encoding="utf-8")
+    assert "<html" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_new_thresholds_change_the_decisions_not_the_ranking(
+    toy_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = shutil.copytree(toy_bundle, tmp_path / "model")
+    before = evaluated(capsys, "--model", str(model))
+    assert tune_thresholds.main(["--model", str(model), "--objective", "fixed:0.999"]) == 0
+    capsys.readouterr()
+    after = evaluated(capsys, "--model", str(model))
+    assert after["macro"]["auroc"] == before["macro"]["auroc"]
+    assert all(row["threshold"] == 0.999 for row in after["attributes"])
+    assert after["macro"]["recall"] == 0
+
+
+def test_without_resamples_there_are_no_intervals(
+    toy_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = evaluated(capsys, "--model", str(toy_bundle), "--resamples", "0")
+    assert not entry.get("intervals")
+    assert entry["macro"]["auroc"] is not None
+
+
+def test_intervals_hold_their_figures(toy_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    entry = evaluated(capsys, "--model", str(toy_bundle))
+    assert entry["intervals"]["resamples"] == 1000
+    for figure, bounds in entry["intervals"]["macro"].items():
+        low, high = bounds
+        assert low <= entry["macro"][figure] <= high
+        assert np.isfinite([low, high]).all()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--model", "nowhere"], "there is no such folder"),
+        (["--group-column", "patient"], "--group-column: speaks of a table; name it with --labels"),
+        (["--resamples", "-3"], "--resamples: expected a whole number from 0"),
+        (["--labels", "nowhere.txt"], "nowhere.txt"),
+        (["--report", "no/such/folder/report.html"], "no/such/folder"),
+    ],
+)
+def test_mistakes_get_one_message(
+    toy_bundle: Path, capsys: pytest.CaptureFixture[str], flags: list[str], said: str
+) -> None:
+    model = [] if "--model" in flags else ["--model", str(toy_bundle)]
+    code = evaluate.main([*model, *flags])
+    error = capsys.readouterr().err
+    assert code == (3 if "--report" in flags else 2)
+    assert "Traceback" not in error
+    assert error.count("error: ") == 1
+    assert said in error
+
+
+def test_a_run_without_test_says_so(
+    toy: Path, toy_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from toy_data import TINY
+
+    from mlcls import train
+
+    out = tmp_path / "out"
+    flags = ["--epochs", "1", "--unfreeze", "none", "--split", "0.7,0.3,0"]
+    assert train.main(["--labels", str(toy), "--out", str(out), *TINY, *flags]) == 0
+    capsys.readouterr()
+    assert evaluate.main(["--model", str(out), "--subset", "test"]) == 2
+    assert "this run had no test subset" in capsys.readouterr().err
+    assert evaluated(capsys, "--model", str(out))["subset"] == "val"
+    assert evaluate.main(["--model", str(out)]) == 0
+    assert "chosen on these images" in capsys.readouterr().out
