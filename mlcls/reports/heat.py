@@ -95,4 +95,6 @@ def write_heads(
     for at, name in zip(y.tolist(), beside, strict=True):
         write(sheet, float(x[0]) - 0.06, at + side / 2, name, size=size, ha="right")
     for at, name in zip(x.tolist(), above, strict=True):
-        write(sheet, at + side / 2, float(y[0]) - 0.05, name, size=size, ha="center", va="bottom", rotation=90)
+        write(
+            sheet, at + side / 2, float(y[0]) - 0.05, name, size=size, ha="center", va="bottom", rotation=90
+        )
