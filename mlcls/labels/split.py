@@ -112,7 +112,7 @@ def _check_enough(rows: int, units: int) -> None:
         )
     if units < 2:
         raise TableError(
-            f"all {rows} rows of the table belong to one group (--group-column, or byte-identical images), "
+            f"all {rows} rows of the table belong to one group (--group-column, or copies of one photo), "
             "which may not be torn; training needs at least two groups, one for train and one for val"
         )
 
