@@ -3,7 +3,8 @@
 The second picture is predicted from the first by least squares: gain, offset, and to first order a shift and a
 scale along each axis (Lucas and Kanade, 1981, without iterating). What is left over is compared, window by
 window, with the contrast that the window holds: a copy leaves a little of it everywhere, another print on the
-same shirt, another text in the same form or a person who has moved leaves most of it somewhere.
+same shirt, another text in the same form or a person who has moved leaves most of it somewhere. What is smaller
+than about a pixel of the small pictures, a thirtieth of the image's side, is not seen.
 """
 
 import numpy as np

@@ -3,8 +3,8 @@
 Candidates are pairs whose perceptual hashes are close, found without comparing all pairs; each is verified on
 small gray pictures (see `mlcls.labels.alignment`), so that frames of one film, products photographed alike and
 filled forms are not taken for copies. A group is a star: each of its images is a copy of its centre, so that no
-chain of small differences (a burst of frames) joins images that are not alike. The neighbours of a link of such
-a chain can stand in two groups' stead in one: an image belongs to one group alone.
+chain of small differences (a burst of frames) joins images that are not alike. An image belongs to one group
+alone: where there is such a chain, it is cut somewhere, and two links beside the cut are in different groups.
 """
 
 from collections.abc import Sequence
@@ -16,15 +16,13 @@ from numpy.typing import NDArray
 from mlcls.labels.alignment import CONTRAST, contrast, correlation, differences
 
 DISTANCE = 10  # of 64 bits: re-encoding flips 0 to 4, a crop by 2% up to 10
-LIMIT = (
-    0.4  # of `differences`: copies stay below, the most alike of different images begin at 0.5 (benchmarks/)
-)
+# of `differences`: copies stay below, the most alike of different images that were met begin at 0.5 (benchmarks/)
+LIMIT = 0.4
 CORRELATION = 0.85  # of two small pictures: copies that are found at all stay above 0.87
 ASPECT = 0.06  # two images are compared when their width/height differs by no more than this
 BANDS = 8  # of 8 bits; a pair is a candidate when two bands are equal, so all pairs up to 6 bits apart are
-NEIGHBOURS = (
-    256  # compared at most with each image in one ordering: bounds the work where thousands look alike
-)
+# compared at most with each image in one ordering: bounds the work where thousands look alike
+NEIGHBOURS = 256
 CANDIDATES = 8  # pairs kept at most for each image, on average, the closest first
 LEAST_BUDGET = 100_000  # pairs that are kept at most whatever the number of images
 CHUNK = 256  # pairs verified at a time: what fits the processor's cache

@@ -83,6 +83,19 @@ def test_copies_of_photos_are_found_and_nothing_else(name: str) -> None:
     assert len(groups) >= {"crop of 2%": 9, "quality 30": 10}.get(name, 12)
 
 
+def test_a_brightened_copy_on_a_nearly_white_ground_is_found() -> None:
+    """The ground is cut off at white, and what was drawn on it in near white with it."""
+    photos = []
+    for seed in range(12):
+        pixels = photo(seed).astype(np.float64)
+        bright = cv2.resize(np.random.default_rng(seed).random((9, 9, 1)) * 30 + 222, (320, 240))
+        shape = cv2.ellipse(np.zeros((240, 320)), (160, 120), (70, 90), 0, 0, 360, 1, -1)[..., None]
+        photos.append(np.where(shape > 0, pixels * 0.7, bright[..., None]).astype(np.uint8))
+    groups = groups_of([*photos, *(brightened(pixels, 1.12) for pixels in photos)])
+    assert set(groups) <= {(index, index + 12) for index in range(12)}
+    assert len(groups) >= 8
+
+
 def test_all_copies_of_a_photo_are_one_group_with_its_identical_files() -> None:
     pixels = photo(0)
     images = [photo(1), pixels, photo(2), jpeg(pixels, 40), pixels, resized(pixels, 0.5), photo(2)]
@@ -92,11 +105,12 @@ def test_all_copies_of_a_photo_are_one_group_with_its_identical_files() -> None:
     assert groups_of([pixels]) == ()
 
 
-def test_frames_in_which_something_moved_are_not_copies() -> None:
+@pytest.mark.parametrize("level", [80, 120, 240])
+def test_frames_in_which_something_moved_are_not_copies(level: int) -> None:
     frames = []
     for step in range(6):
         frame = photo(3).copy()
-        cv2.rectangle(frame, (30 + 40 * step, 120), (50 + 40 * step, 170), (240, 240, 240), -1)
+        cv2.rectangle(frame, (60 + 30 * step, 100), (76 + 30 * step, 132), (level, level, level), -1)
         frames.append(jpeg(frame))
     assert groups_of(frames) == ()
 
