@@ -203,8 +203,8 @@ def _image_values(
 ) -> tuple[FloatArray, FloatArray]:
     """What each image adds to the figures of `IMAGES` but the last, and whether it counts: both [N, 7]."""
     decisions, rankings = image_decisions(present, absent, predicted), image_rankings(scores, present, absent)
-    right: FloatArray = 1.0 - ((present & ~predicted) | (absent & predicted)).any(axis=1)
-    right[~(present | absent).any(axis=1)] = np.nan
+    wrong = ((present & ~predicted) | (absent & predicted)).any(axis=1)
+    right = np.where((present | absent).any(axis=1), np.where(wrong, 0.0, 1.0), np.nan)
     values = np.column_stack([*decisions.values(), *rankings.values(), right])
     return np.nan_to_num(values), (~np.isnan(values)).astype(np.float64)
 
