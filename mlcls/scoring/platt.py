@@ -43,7 +43,7 @@ def fit_lines(present: BoolArray, absent: BoolArray, logits: FloatArray, ridge: 
         step /= np.maximum(1.0, np.abs(step[0]) / LONGEST)
         for _ in range(HALVINGS):
             found = cost(line + step)
-            worse = found > least
+            worse = (found > least) & (promised >= CONVERGED)  # what rounding makes worse is not halved
             if not worse.any():
                 break
             step[:, worse] /= 2
