@@ -18,20 +18,28 @@ from mlcls.__main__ import COMMANDS
 from mlcls.__main__ import main as mlcls_main
 
 FILES = {
+    "attribute_figures.png",
     "bundle.json",
+    "co_occurrence.png",
     "iterations.csv",
     "loss_curve.png",
     "metrics.json",
     "overall_confusion_matrix.png",
     "per_class_confusion_matrices.png",
     "precision_recall.png",
+    "precision_recall_curves.png",
     "predictions-test.csv",
     "predictions-val.csv",
     "recipe.toml",
+    "reliability.png",
+    "report.html",
+    "roc_curves.png",
     "split.csv",
+    "threshold_curves.png",
     "thresholds.json",
     "train_vs_val_loss.png",
     "training_history.png",
+    "unknown_labels.png",
     "weights.safetensors",
 }
 EVALUATION = {"n", "macro", "micro", "hamming_loss", "exact_match", "undefined", "attributes"}
@@ -76,6 +84,7 @@ def test_the_manifest_names_what_prediction_needs(toy_bundle: Path) -> None:
 def test_metrics_json_has_the_fields_of_the_contract(toy_bundle: Path) -> None:
     metrics = load(toy_bundle / "metrics.json")
     top = "format mlcls seed command data model recipe thresholds epochs best_epoch stopped_because seconds evaluation"
+    top += " calibration"
     assert list(metrics) == top.split()
     data = metrics["data"]
     assert data["rows"] == data["images"] == 60

@@ -22,7 +22,7 @@ from mlcls.reports.grid import Cell, Column, print_grid
 
 Entry = Mapping[str, Any]
 
-_BASELINES = (("always_present", "always present"), ("always_absent", "always absent"))
+_BASELINES = (("always_present", "always present, macro"), ("always_absent", "always absent, macro"))
 _FACTS = (
     ("hamming_loss", "Hamming loss"),
     ("exact_match", "exact match"),
@@ -79,6 +79,7 @@ def show_evaluation(
 
 def _show_facts(console: Console, evaluation: Entry) -> None:
     intervals = evaluation.get("intervals") or {}
+    blind = (evaluation.get("baselines") or {}).get("base_rates") or {}
     level = level_text(intervals)
     pairs = [("images", count(evaluation["n"]))]
     if evaluation.get("known_share") is not None:
@@ -87,6 +88,8 @@ def _show_facts(console: Console, evaluation: Entry) -> None:
     for key, label in _FACTS:
         if key in evaluation:
             text = with_interval(evaluation[key], intervals.get(key), level)
+            if key in blind:
+                text += f" (base rates alone: {figure(blind[key])})"
             pairs.append((label, text + (meaning if key == "coverage_error" else "")))
     if intervals.get("resamples"):
         how = f"{intervals['resamples']:,} bootstrap resamples of {intervals.get('unit', 'images')}"
@@ -176,16 +179,19 @@ def _mean_rows(evaluation: Entry) -> Iterator[_Row]:
     baselines = evaluation.get("baselines") or {}
     for name in ("macro", "micro", "samples"):
         if name in evaluation:
-            always = (baselines.get("always_present") or {}) if name == "macro" else {}
+            blind = (baselines.get("base_rates") or {}).get(name) or {}
+            always = (baselines.get("always_present") or {}) if name == "macro" else blind
             yield _Row((name, "bold"), evaluation[name], intervals.get(name) or {}, always)
 
 
 def _baseline_rows(evaluation: Entry) -> Iterator[_Row]:
-    """What needs no image: the macro figures of answering the same for every image."""
+    """What needs no image: the figures of answering the same for every image."""
     baselines = evaluation.get("baselines") or {}
     for key, name in _BASELINES:
         if baselines.get(key):
             yield _Row((name, "cyan"), baselines[key])
+    if blind := (baselines.get("base_rates") or {}).get("micro"):
+        yield _Row(("base rates, micro", "cyan"), blind)
 
 
 def _attention(entry: Entry) -> tuple[int, float]:
@@ -212,7 +218,8 @@ def _show_rest(
         say(console, f"not shown in this narrow window: {', '.join(dropped)}", style="dim", indent=2)
     if evaluation.get("baselines"):
         what = (
-            "base F1, base rate: F1 and AP of answering present for every image; the last rows are macro too"
+            "base F1, base rate: F1 and AP of answering present for every image; of micro and samples, of answering "
+            "each attribute by its base rate, without a look at any image"
         )
         say(console, what, style="dim", indent=2)
     if any("chance" in entry for entry in evaluation["attributes"]):
@@ -247,6 +254,10 @@ def _f1_notes(evaluation: Entry) -> list[str]:
         said.append(
             f"macro F1 {f1} is no better than answering present for every image, which scores {least}"
         )
+    blind = ((evaluation.get("baselines") or {}).get("base_rates") or {}).get("micro") or {}
+    if _no_better(evaluation["micro"], blind):
+        f1, least = figure(evaluation["micro"]["f1"]), figure(blind["f1"])
+        said.append(f"micro F1 {f1} is no better than answering by base rates alone, which scores {least}")
     rows = [_attribute_row(entry) for entry in evaluation["attributes"]]
     names = [row.figures["name"] for row in rows if _no_better(row.figures, row.always)]
     if names:

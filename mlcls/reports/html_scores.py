@@ -56,6 +56,10 @@ def overall_table(entry: Mapping[str, Any]) -> Table:
     ):
         if found := mapping(baselines.get(key)):
             rows.append((name(title), *_figures(found, {})))
+    blind = mapping(baselines.get("base_rates"))
+    for key, title in (("micro", "base rates alone, micro"), ("samples", "base rates alone, mean over images")):
+        if found := mapping(blind.get(key)):
+            rows.append((name(title), *_figures(found, {})))
     return Table(
         caption="Means, and what answers without looking would score" if baselines else "Means",
         columns=columns(*_FIGURES.values(), first="mean"),
@@ -71,12 +75,19 @@ def _figures(found: Mapping[str, Any], intervals: Mapping[str, Any]) -> list[Cel
 def scalars_table(entry: Mapping[str, Any]) -> Table:
     """The figures that are one number for the whole subset, as far as the record has them."""
     intervals = mapping(entry.get("intervals"))
+    blind = mapping(mapping(entry.get("baselines")).get("base_rates"))
     rows = [
-        (name(title), number(entry[key], intervals.get(key)), name(about))
+        (
+            name(title),
+            number(entry[key], intervals.get(key)),
+            *([number(blind.get(key))] if blind else []),
+            name(about),
+        )
         for key, (title, about) in _SCALARS.items()
         if key in entry
     ]
-    headings = (*columns("figure", first="measure"), Column(title="what it is", number=False))
+    titles = ("figure", "base rates alone") if blind else ("figure",)
+    headings = (*columns(*titles, first="measure"), Column(title="what it is", number=False))
     return Table(
         caption="Figures of whole images and of the whole table",
         columns=headings,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mlcls.scoring.baselines import baselines
+from mlcls.scoring.baselines import base_rates, baselines
 from mlcls.scoring.chance import against_chance
 from mlcls.scoring.intervals import RESAMPLES, intervals
 from mlcls.scoring.metrics import FIGURES, evaluate
@@ -39,7 +39,8 @@ def assess(
         The entry of `evaluate`, and in it
 
         - `intervals`: as `Intervals.overall`; None without resamples,
-        - `baselines`: {`always_present`, `always_absent`}, six figures each, over the attributes of `macro`,
+        - `baselines`: {`always_present`, `always_absent`}, six figures each, over the attributes of `macro`; and
+          `base_rates`, the figures of answering by base rates, micro and by image too,
         - `not_distinguishable`: names of the attributes that were tested against chance and did not pass,
         - in each of `attributes`: `intervals` (six figures, `[low, high]` or None each), `baselines` (`base_rate`,
           `always_present`, `always_absent`), `chance` (`p`, `p_adjusted`, `distinguishable`).
@@ -60,7 +61,7 @@ def assess(
     if resamples:
         found = intervals(labels, scores, thresholds, groups=groups, resamples=resamples, seed=seed)
         entry["intervals"], each = found.overall, [dict(row) for row in found.attributes]
-    entry["baselines"] = plain["macro"]
+    entry["baselines"] = {**plain["macro"], "base_rates": base_rates(labels)}
     for row, spread, baseline, test in zip(
         entry["attributes"], each, plain["attributes"], chance, strict=True
     ):

@@ -6,8 +6,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mlcls.missing import split_missing
+from mlcls.scoring.metrics import evaluate
 
 Row = dict[str, Any]
+
+IMAGE_FREE = (
+    "macro",
+    "micro",
+    "samples",
+    "hamming_loss",
+    "exact_match",
+    "coverage_error",
+    "label_ranking_average_precision",
+)
 
 
 def baselines(labels: ArrayLike) -> dict[str, Any]:
@@ -46,6 +57,30 @@ def baselines(labels: ArrayLike) -> dict[str, Any]:
         },
         "attributes": rows,
     }
+
+
+def base_rates(labels: ArrayLike) -> dict[str, Any]:
+    """The figures of answering every attribute by its base rate, the same for every image.
+
+    Pooled over attributes (micro) and within an image (label ranking), such answers rank well without a look at any
+    image, since frequent attributes stand above rare ones: only what lies above them has been seen.
+
+    Args:
+        labels: [N, A], 0 absent, 1 present, NaN unknown. The rates are those of these very labels.
+
+    Returns:
+        Of the entry of `metrics.evaluate`, at threshold 0.5 (the more frequent answer): `macro`, `micro`, `samples`,
+        `hamming_loss`, `exact_match`, `coverage_error`, `label_ranking_average_precision`.
+
+    Raises:
+        ValueError: labels are not [N, A], or are neither 0, 1 nor NaN.
+    """
+    labels = np.asarray(labels)
+    values, known = split_missing(labels)
+    counts = known.sum(axis=0)
+    rates = np.divide((values == 1).sum(axis=0), counts, out=np.full(len(counts), 0.5), where=counts > 0)
+    entry = evaluate(labels, np.broadcast_to(rates.astype(np.float32), labels.shape), 0.5)
+    return {name: entry[name] for name in IMAGE_FREE}
 
 
 def always_present(base_rate: float) -> Row:

@@ -132,7 +132,7 @@ def tune_report(
             note=found.notes[column],
             estimator=estimator,
             cross_fitted=worth[column],
-            interval=_interval(found.draws[:, column]),
+            interval=_interval(found.draws[:, column], threshold),
         )
         for column, (name, threshold, positive, negative) in enumerate(
             zip(names, found.thresholds.tolist(), *_counts(known), strict=True)
@@ -148,12 +148,13 @@ def _counts(known: Known) -> tuple[list[int], list[int]]:
     return known.present.sum(axis=0).tolist(), known.absent.sum(axis=0).tolist()
 
 
-def _interval(draws: FloatArray) -> tuple[float, float] | None:
+def _interval(draws: FloatArray, threshold: float) -> tuple[float, float] | None:
+    """The middle of the draws, and the threshold: moved to the middle of its gap it may lie a little beyond."""
     draws = draws[~np.isnan(draws)]
     if not len(draws):
         return None
     low, high = np.percentile(draws, SURE).tolist()
-    return low, high
+    return min(low, threshold), max(high, threshold)
 
 
 def _value_at(threshold: float, known: Known, column: int, aim: Objective) -> float | None:

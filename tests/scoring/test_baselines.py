@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
-from mlcls.scoring.baselines import baselines
+from mlcls.scoring.baselines import base_rates, baselines
 from mlcls.scoring.metrics import FIGURES, evaluate
 
 nan = np.nan
@@ -31,3 +32,22 @@ def test_the_base_rate_is_of_known_labels():
 def test_labels_of_one_dimension_are_refused():
     with pytest.raises(ValueError, match="images, attributes"):
         baselines(np.zeros(3))
+
+
+def test_base_rates_alone_rank_pooled_cells_as_scikit_learn_says() -> None:
+    rng = np.random.default_rng(3)
+    labels = (rng.random((80, 3)) < [0.1, 0.5, 0.9]).astype(np.float32)
+    labels[rng.random(labels.shape) < 0.2] = np.nan
+    known = ~np.isnan(labels)
+    rates = np.broadcast_to(np.nanmean(labels, axis=0), labels.shape)
+    blind = base_rates(labels)
+    assert blind["micro"]["auroc"] == pytest.approx(roc_auc_score(labels[known], rates[known]))
+    assert blind["micro"]["auroc"] > 0.8  # without a look at any image
+    assert blind["macro"]["auroc"] == 0.5
+    assert blind["hamming_loss"] == pytest.approx(np.mean((rates[known] >= 0.5) != labels[known]))
+
+
+def test_base_rates_of_nothing_known_are_undefined() -> None:
+    blind = base_rates(np.full((4, 2), np.nan, dtype=np.float32))
+    assert blind["hamming_loss"] is None
+    assert set(blind["micro"].values()) == {None}

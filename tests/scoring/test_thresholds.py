@@ -349,3 +349,15 @@ def test_an_unknown_estimator_names_the_flag_and_the_nearest():
         tune([[1.0]], [[0.5]], estimator="robst")
     with pytest.raises(RecipeError, match="--estimator"):
         tune_report([[1.0]], [[0.5]], estimator="best")
+
+
+@pytest.mark.parametrize("estimator", ["robust", "exact"])
+def test_the_interval_of_a_threshold_holds_it(estimator: str) -> None:
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        labels = (rng.random((30, 3)) < 0.4).astype(np.float32)
+        scores = rng.random((30, 3)).astype(np.float32)  # nothing to learn: all present is about best
+        for one in tune_report(labels, scores, estimator=estimator, seed=seed):
+            assert one.interval is not None
+            low, high = one.interval
+            assert low <= one.threshold <= high

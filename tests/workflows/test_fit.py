@@ -15,6 +15,7 @@ from mlcls import MlclsError, Predictor, Recipe, fit, read_table
 from mlcls.errors import BundleError, ImageError, RecipeError, TableError
 from mlcls.images.read import read_image
 from mlcls.reports.record import from_json, to_json
+from mlcls.scoring.assessment import assess
 from mlcls.scoring.metrics import evaluate
 from mlcls.scoring.predictions import read_predictions
 
@@ -42,7 +43,7 @@ def test_the_record_rests_on_the_saved_predictions(toy: Path, tmp_path: Path) ->
     thresholds = np.array([row["threshold"] for row in record.thresholds])
     for subset in ("val", "test"):
         saved = read_predictions(tmp_path / "o" / f"predictions-{subset}.csv")
-        again = evaluate(saved.labels, saved.scores, thresholds, attributes=saved.attributes)
+        again = assess(saved.labels, saved.scores, thresholds, attributes=saved.attributes)
         assert again == record.evaluation[subset]
     best = record.epochs[record.best_epoch]
     val = read_predictions(tmp_path / "o" / "predictions-val.csv")
@@ -199,7 +200,7 @@ def test_what_is_no_image_gets_an_error_in_its_row(toy_bundle: Path) -> None:
 
 def test_embeddings_are_what_the_head_sees(toy_bundle: Path, toy: Path) -> None:
     paths = sorted((toy.parent / "images").iterdir())[:40]
-    predictor = Predictor(toy_bundle)
+    predictor = Predictor(toy_bundle, raw=True)
     features = predictor.embed(paths)
     assert features.shape == (40, 96)
     assert features.dtype == np.float32
