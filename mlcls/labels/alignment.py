@@ -10,7 +10,7 @@ than about a pixel of the small pictures, a thirtieth of the image's side, is no
 import numpy as np
 from numpy.typing import NDArray
 
-CONTRAST = 6.0  # gray levels, standard deviation: a picture with less is too flat to be judged
+CONTRAST = 8.0  # gray levels, standard deviation: a picture with less is too flat to be judged
 WINDOW = 5  # pixels of the square in which differences are judged
 SATURATED = 240  # gray level from which on a brightened copy may have been cut off at white
 NOISE = (
