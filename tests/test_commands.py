@@ -594,17 +594,24 @@ def test_thresholds_can_be_tuned_on_another_table(bundle: Path, tmp_path: Path) 
     assert {row["objective"] for row in tuned} == {"youden"}
 
 
-def test_an_attribute_unknown_throughout_the_other_table_is_left_at_a_half(
-    bundle: Path, tmp_path: Path
+@pytest.mark.parametrize("estimator", ["exact", "robust"])
+def test_an_attribute_unknown_throughout_the_other_table_has_no_threshold_of_its_own(
+    bundle: Path, tmp_path: Path, estimator: str
 ) -> None:
     table = write_toy(tmp_path / "other", 20, seed=5)
     lines = [line.split() for line in table.read_text().splitlines()]
     table.write_text(
         "\n".join(" ".join([a, b, "NA" if n else c, d]) for n, (a, b, c, d) in enumerate(lines)) + "\n"
     )
-    assert tune_thresholds.main(["--model", str(bundle), "--labels", str(table)]) == 0
+    flags = ["--model", str(bundle), "--labels", str(table), "--estimator", estimator]
+    assert tune_thresholds.main(flags) == 0
     tuned = load(bundle / "thresholds.json")["attributes"][1]
-    assert (tuned["name"], tuned["known"], tuned["threshold"]) == ("bright", 0, 0.5)
+    assert (tuned["name"], tuned["known"], tuned["cross_fitted"]) == ("bright", 0, None)
+    if estimator == "exact":
+        assert tuned["threshold"] == 0.5
+        assert tuned["note"] == "kept at 0.5: no known positives, at least 3 are needed"
+    else:
+        assert tuned["note"].startswith("the threshold that is best for all attributes together")
 
 
 def test_tuning_at_the_end_of_training_is_what_the_command_does(bundle: Path, toy_bundle: Path) -> None:

@@ -41,18 +41,38 @@ _GROUPS = {
 }
 
 
+_CONTRADICTED = {"conflicts": False, "near_conflicts": True}  # and whether its images are near-identical
+_NEAR = ("near_conflicts", "near_duplicates", "leaks")
+
+
 def image_groups(data: DataFacts) -> list[Groups]:
     """Conflicts, leaks, duplicates and images left out, as far as there are any."""
     found = []
     for key, (title, about, level) in _GROUPS.items():
-        if groups := getattr(data, key, ()):
-            heading = f"{plural(len(groups), 'group')} {title}"
-            found.append(_groups(heading, about, groups, level, near=key not in ("conflicts", "duplicates")))
+        groups: Sequence[Sequence[str]] = getattr(data, key)
+        if not groups:
+            continue
+        heading = f"{plural(len(groups), 'group')} {title}"
+        said = _contradictions(data, near=_CONTRADICTED[key]) if key in _CONTRADICTED else []
+        if (
+            said
+        ):  # in the place of the bare names, but for rows of one name, whose attributes are in the notes
+            groups = [*(group for group in groups if len(set(group)) == 1), *said]
+        found.append(_groups(heading, about, groups, level, near=key in _NEAR))
     for key, title in (("missing", "missing"), ("unreadable", "unreadable")):
         if names := getattr(data, key):
             heading = f"{plural(len(names), f'{title} image')}"
             found.append(_groups(heading, "Left out of everything here.", [(one,) for one in names], "warn"))
     return found
+
+
+def _contradictions(data: DataFacts, *, near: bool) -> list[tuple[str, ...]]:
+    """Which images say what of which attribute."""
+    return [
+        (f"{one.attribute}: present in {', '.join(one.present)}; absent in {', '.join(one.absent)}",)
+        for one in data.contradictions
+        if one.near == near
+    ]
 
 
 def _groups(

@@ -19,7 +19,7 @@ from report_records import attribute_names, make_calibration, make_record, widen
 
 import mlcls.reports.html as report
 from mlcls.reports.html import ConfidentError, Picture, report_html, thumbnail
-from mlcls.reports.record import AttributeCount, Record
+from mlcls.reports.record import AttributeCount, Contradiction, Record
 
 FIVE = attribute_names(5)
 ELEMENTS_WITHOUT_END = {"meta", "link", "img", "input", "br", "hr", "line", "circle"}
@@ -452,3 +452,20 @@ def test_colours_are_told_apart_in_light_and_dark_and_on_paper() -> None:
             for back in backs:
                 dark, light = sorted((_light(colours[front]), _light(colours[back])))
                 assert (light + 0.05) / (dark + 0.05) >= 4.5, (front, back, colours)
+
+
+def test_a_conflict_says_which_attribute_and_which_file() -> None:
+    record = make_record(FIVE)
+    facts = replace(
+        record.data,
+        conflicts=(("a.jpg", "b.jpg"), ("twice.jpg", "twice.jpg")),
+        near_conflicts=(("c.jpg", "d.jpg"),),
+        contradictions=(
+            Contradiction("hat", present=("a.jpg",), absent=("b.jpg",)),
+            Contradiction("bag", present=("d.jpg",), absent=("c.jpg",), near=True),
+        ),
+    )
+    text = report_html(replace(record, data=facts), subset="test")
+    assert "hat: present in a.jpg; absent in b.jpg" in text
+    assert "bag: present in d.jpg; absent in c.jpg" in text
+    assert text.count("twice.jpg") == 2
