@@ -199,7 +199,7 @@ def compare(setting: Setting, resamples: int, number: int) -> tuple[float, float
     random = np.random.default_rng([number, setting.images])
     _, limits = truth(setting)
     labels, one, groups = sample(setting, random)
-    # the same model but for part of its noise: what is left of the score, turned about its expectation
+    # one score with two noises: models that differ from image to image, and are equally good
     other = one + random.normal(0, 0.3, one.shape)
     first = one + random.normal(0, 0.3, one.shape)
     options = {"groups": groups if setting.size > 1 else None, "resamples": resamples, "seed": number}
