@@ -1,6 +1,6 @@
 """Owns the question which threshold to trust: what rules for choosing one look like, and what they are worth.
 
-python benchmarks/thresholds.py                 # all tables, in about 15 minutes
+python benchmarks/thresholds.py                 # all tables, in about 10 minutes
 python benchmarks/thresholds.py --sets 20       # a quick look
 
 Each repetition draws a population of 8 attributes (40,000 images), a validation set from it with so many positives
@@ -241,12 +241,9 @@ def few_rules(known: Known, aim: Objective) -> Iterator[tuple[str, Array]]:
     weights = estimators._weights(known, estimators.RESAMPLES, 0)
     own, common = estimators._own_and_common(known, aim, np.arange(A), weights)
     n = int(known.present[:, 0].sum())
-    median = np.nanmedian(own, axis=0)
-    yield "median, to common, 2", (n * median + 2 * common.mean()) / (n + 2)
-    yield (
-        "mean, to common, 2, in logits",
-        probability((n * np.nanmean(logit(own), axis=0) + 2 * logit(common).mean()) / (n + 2)),
-    )
+    median, mean = np.nanmedian(own, axis=0), np.nanmean(own, axis=0)
+    yield "median, to common, 5", (n * median + 5 * common.mean()) / (n + 5)
+    yield "mean (probabilities), to common, 3", (n * mean + 3 * common.mean()) / (n + 3)
 
 
 def worth(pair: tuple[Array, Array], threshold: float, aim: Objective) -> float:
