@@ -514,6 +514,26 @@ def test_prediction_equals_what_training_saved(toy_bundle: Path, toy: Path, tmp_
     )
 
 
+def test_raw_scores_are_the_networks_own_with_the_same_decisions(
+    toy_bundle: Path, toy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--model", str(toy_bundle), "--images", str(toy.parent / "images"), "--format", "json"]
+    found = []
+    for more in ([], ["--raw"]):
+        capsys.readouterr()
+        assert predict.main([*flags, *more]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    line = load(toy_bundle / "bundle.json")["calibration"]
+    assert any(slope != 1 for slope in line["slope"])
+    for calibrated, raw in zip(*found, strict=True):
+        assert raw["present"] == calibrated["present"]
+        for i, (one, other) in enumerate(zip(raw["attributes"], calibrated["attributes"], strict=True)):
+            logit = np.log(one["probability"] / (1 - one["probability"]))
+            expected = 1 / (1 + np.exp(-(line["slope"][i] * logit + line["intercept"][i])))
+            assert other["probability"] == pytest.approx(expected, abs=1e-6)
+            assert one["present"] == (one["probability"] >= one["threshold"])
+
+
 def test_a_folder_is_predicted_by_name(
     toy_bundle: Path, toy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

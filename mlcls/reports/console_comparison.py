@@ -87,9 +87,7 @@ def _show_models(console: Console, models: Sequence[Entry], mean: str) -> tuple[
     return print_grid(console, columns, rows)
 
 
-def _show_difference(
-    console: Console, first: str, other: Entry, level: str, complete: str
-) -> None:
+def _show_difference(console: Console, first: str, other: Entry, level: str, complete: str) -> None:
     heading(console, f"{other['name']} compared with {first}")
     columns = [Column("", text=True), Column("figure", text=True), Column("difference")]
     columns += [Column(level), Column("", text=True)]
@@ -135,9 +133,7 @@ def _sentence(first: str, other: str, entry: Entry, what: str, level: str) -> tu
     return f"{other} is {word} than {first} by {size} {what} ({level} {ends})", "bold"
 
 
-def _show_attributes(
-    console: Console, attributes: Sequence[Entry], level: str, complete: str
-) -> None:
+def _show_attributes(console: Console, attributes: Sequence[Entry], level: str, complete: str) -> None:
     """The attributes that changed, one by one; the others counted."""
     changed = [entry for entry in attributes if entry.get("changed")]
     shown = most_telling(console, changed, lambda entry: -_largest(entry))

@@ -57,7 +57,10 @@ def overall_table(entry: Mapping[str, Any]) -> Table:
         if found := mapping(baselines.get(key)):
             rows.append((name(title), *_figures(found, {})))
     blind = mapping(baselines.get("base_rates"))
-    for key, title in (("micro", "base rates alone, micro"), ("samples", "base rates alone, mean over images")):
+    for key, title in (
+        ("micro", "base rates alone, micro"),
+        ("samples", "base rates alone, mean over images"),
+    ):
         if found := mapping(blind.get(key)):
             rows.append((name(title), *_figures(found, {})))
     return Table(

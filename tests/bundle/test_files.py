@@ -164,3 +164,35 @@ def test_overwriting_removes_nothing_outside_the_folder(bundle: Path) -> None:
         (folder / "thresholds.json").write_text("{}")
     assert (bundle.parent / "precious").exists()
     assert sorted(path.name for path in bundle.iterdir()) == ["bundle.json", "mine.txt", "thresholds.json"]
+
+
+def reseal(bundle: Path, **changes: object) -> None:
+    """Rewrite `bundle.json` with other fields (None: without the field) and a digest that fits."""
+    from mlcls.bundle.files import _sealed
+
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    manifest.pop("digest")
+    manifest = {name: value for name, value in {**manifest, **changes}.items() if value is not None}
+    (bundle / "bundle.json").write_bytes(_sealed(manifest))
+
+
+def test_a_bundle_from_before_calibration_keeps_its_scores(bundle: Path) -> None:
+    reseal(bundle, calibration=None)
+    loaded = load_bundle(bundle).calibration
+    assert (loaded.slope == 1).all()
+    assert (loaded.intercept == 0).all()
+
+
+@pytest.mark.parametrize(
+    "calibration",
+    [
+        {"slope": [1, 1, 1]},
+        {"slope": [1, 0, 1], "intercept": [0, 0, 0]},
+        {"slope": [1], "intercept": [0]},
+        "x",
+    ],
+)
+def test_a_calibration_that_is_none_is_a_damaged_bundle(bundle: Path, calibration: object) -> None:
+    reseal(bundle, calibration=calibration)
+    with pytest.raises(BundleError, match="lacks or misnames a field"):
+        load_bundle(bundle)
