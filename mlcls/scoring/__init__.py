@@ -1,4 +1,4 @@
-"""Scoring: predictions, metrics, intervals, thresholds, calibration, over known labels alone. NumPy; no torch, no pandas."""
+"""Scoring: predictions, metrics, intervals, thresholds, calibration, over known labels; no torch, no pandas."""
 
 import importlib
 from types import ModuleType
