@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toy_data import write_toy
+from toy_data import TINY, write_toy
 
-from mlcls import evaluate, tune_thresholds
+from mlcls import evaluate, train, tune_thresholds
 
 
 def load(path: Path) -> dict:
@@ -16,6 +16,7 @@ def load(path: Path) -> dict:
 
 
 def evaluated(capsys: pytest.CaptureFixture[str], *flags: str) -> dict:
+    capsys.readouterr()
     assert evaluate.main([*flags, "--format", "json"]) == 0
     return json.loads(capsys.readouterr().out)
 
@@ -126,10 +127,6 @@ def test_mistakes_get_one_message(
 def test_a_run_without_test_says_so(
     toy: Path, toy_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from toy_data import TINY
-
-    from mlcls import train
-
     out = tmp_path / "out"
     flags = ["--epochs", "1", "--unfreeze", "none", "--split", "0.7,0.3,0"]
     assert train.main(["--labels", str(toy), "--out", str(out), *TINY, *flags]) == 0
@@ -139,3 +136,28 @@ def test_a_run_without_test_says_so(
     assert evaluated(capsys, "--model", str(out))["subset"] == "val"
     assert evaluate.main(["--model", str(out)]) == 0
     assert "chosen on these images" in capsys.readouterr().out
+
+
+def test_copies_are_drawn_together_in_evaluate_as_in_train(
+    toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two names of one photo in every subset: groups.csv gives evaluate and tune-thresholds what train knew."""
+    data = shutil.copytree(toy.parent, tmp_path / "data")
+    lines = (data / "labels.txt").read_text().splitlines()
+    for number in range(0, 60, 3):
+        name = f"img_{number:03d}.png"
+        shutil.copy(data / "images" / name, data / "images" / f"zz_{name}")
+        lines.append(f"zz_{lines[number + 1]}")
+    (data / "labels.txt").write_text("\n".join(lines) + "\n")
+    out = tmp_path / "out"
+    flags = ["--epochs", "1", "--unfreeze", "none", "--seed", "3"]
+    assert train.main(["--labels", str(data / "labels.txt"), "--out", str(out), *TINY, *flags]) == 0
+    assert (out / "groups.csv").read_text().startswith("image,group\n")
+    for subset in ("val", "test"):
+        saved = load(out / "metrics.json")["evaluation"][subset]
+        assert saved["intervals"]["unit"] == "groups"
+        entry = evaluated(capsys, "--model", str(out), "--subset", subset)
+        assert {key: entry[key] for key in saved} == saved
+    before = (out / "thresholds.json").read_bytes()
+    assert tune_thresholds.main(["--model", str(out)]) == 0
+    assert (out / "thresholds.json").read_bytes() == before

@@ -22,7 +22,7 @@ from mlcls.reports.grid import Cell, Column, print_grid
 
 Entry = Mapping[str, Any]
 
-_BASELINES = (("always_present", "always present, macro"), ("always_absent", "always absent, macro"))
+_BASELINES = (("always_present", "always present"), ("always_absent", "always absent"))
 _FACTS = (
     ("hamming_loss", "Hamming loss"),
     ("exact_match", "exact match"),
@@ -191,7 +191,7 @@ def _baseline_rows(evaluation: Entry) -> Iterator[_Row]:
         if baselines.get(key):
             yield _Row((name, "cyan"), baselines[key])
     if blind := (baselines.get("base_rates") or {}).get("micro"):
-        yield _Row(("base rates, micro", "cyan"), blind)
+        yield _Row(("micro base rates", "cyan"), blind)
 
 
 def _attention(entry: Entry) -> tuple[int, float]:
@@ -219,7 +219,7 @@ def _show_rest(
     if evaluation.get("baselines"):
         what = (
             "base F1, base rate: F1 and AP of answering present for every image; of micro and samples, of answering "
-            "each attribute by its base rate, without a look at any image"
+            "each attribute by its base rate. The last rows look at no image; always present and absent are macro"
         )
         say(console, what, style="dim", indent=2)
     if any("chance" in entry for entry in evaluation["attributes"]):

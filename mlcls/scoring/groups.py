@@ -61,7 +61,13 @@ def read_groups(path: str | os.PathLike[str], images: Sequence[str]) -> NDArray[
 
 
 def shared_groups(groups: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
-    """The groups where any two images share one; None where every image stands alone."""
-    if groups is None or len(np.unique(groups)) == len(groups):
+    """The groups where any two images share one, counted from 0 in the order of their first images; else None.
+
+    Resampling draws groups by their numbers: counted so, equal groups give equal intervals whatever they were called.
+    """
+    if groups is None:
         return None
-    return groups
+    _, first, numbers = np.unique(groups, return_index=True, return_inverse=True)
+    if len(first) == len(groups):
+        return None
+    return np.argsort(np.argsort(first))[numbers].astype(np.int64)

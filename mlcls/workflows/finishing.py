@@ -128,6 +128,7 @@ def _manifest(setup: Setup, judgement: Judgement) -> dict[str, Any]:
         "head": recipe.head,
         "dropout": recipe.dropout,
         "attributes": list(setup.data.table.attributes),
+        "seed": recipe.seed,
         "preprocessing": dataclasses.asdict(setup.preprocessing),
         "calibration": {
             "slope": judgement.calibration.slope.tolist(),
