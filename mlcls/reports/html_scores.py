@@ -56,7 +56,9 @@ def overall_table(entry: Mapping[str, Any]) -> Table:
     ):
         if found := mapping(baselines.get(key)):
             rows.append((name(title), *_figures(found, {})))
-    blind = mapping(baselines.get("base_rates"))
+    pooled, blind = (mapping(baselines.get(key)) for key in ("always_present_pooled", "base_rates"))
+    if found := mapping(pooled.get("micro")):
+        rows.append((name("“present” for every image, micro"), *_figures(found, {})))
     for key, title in (
         ("micro", "base rates alone, micro"),
         ("samples", "base rates alone, mean over images"),

@@ -39,8 +39,8 @@ def assess(
         The entry of `evaluate`, and in it
 
         - `intervals`: as `Intervals.overall`; None without resamples,
-        - `baselines`: {`always_present`, `always_absent`}, six figures each, over the attributes of `macro`; and
-          `base_rates`, the figures of answering by base rates, micro and by image too,
+        - `baselines`: {`always_present`, `always_absent`}, six figures each, over the attributes of `macro`;
+          `always_present_pooled` {`micro`, `samples`}; and `base_rates`, the figures of answering by base rates,
         - `not_distinguishable`: names of the attributes that were tested against chance and did not pass,
         - in each of `attributes`: `intervals` (six figures, `[low, high]` or None each), `baselines` (`base_rate`,
           `always_present`, `always_absent`), `chance` (`p`, `p_adjusted`, `distinguishable`).
@@ -61,7 +61,11 @@ def assess(
     if resamples:
         found = intervals(labels, scores, thresholds, groups=groups, resamples=resamples, seed=seed)
         entry["intervals"], each = found.overall, [dict(row) for row in found.attributes]
-    entry["baselines"] = {**plain["macro"], "base_rates": base_rates(labels)}
+    entry["baselines"] = {
+        **plain["macro"],
+        "always_present_pooled": plain["pooled"],
+        "base_rates": base_rates(labels),
+    }
     for row, spread, baseline, test in zip(
         entry["attributes"], each, plain["attributes"], chance, strict=True
     ):

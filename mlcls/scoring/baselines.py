@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from mlcls.missing import split_missing
 from mlcls.scoring.metrics import evaluate
@@ -34,7 +34,8 @@ def baselines(labels: ArrayLike) -> dict[str, Any]:
     Returns:
         `macro` {`always_present`, `always_absent`} with the six figures each, means over the attributes that have
         both a known positive and a known negative (the same over which `evaluate` takes its macro means), None
-        where there is no such attribute; and `attributes`, a dict each: `base_rate`, the known positives'
+        where there is no such attribute; `pooled`, answering present over all known cells (`micro`) and by image
+        (`samples`), as `evaluate` has them; and `attributes`, a dict each: `base_rate`, the known positives'
         share of the known labels (None where nothing is known), `always_present`, `always_absent`
         (figures None without both classes).
 
@@ -55,6 +56,7 @@ def baselines(labels: ArrayLike) -> dict[str, Any]:
         "macro": {
             answer: _mean([row[answer] for row in rows]) for answer in ("always_present", "always_absent")
         },
+        "pooled": {"micro": _pool(values, known), "samples": _images(values, known)},
         "attributes": rows,
     }
 
@@ -113,6 +115,22 @@ def _attribute(positive: int, known: int) -> Row:
         undefined: Row = dict.fromkeys(always_present(0.5))
         return {"base_rate": rate, "always_present": undefined, "always_absent": dict(undefined)}
     return {"base_rate": rate, "always_present": always_present(rate), "always_absent": always_absent(rate)}
+
+
+def _pool(values: NDArray[Any], known: NDArray[np.bool_]) -> Row:
+    """Answering present, over all known cells as one."""
+    row: Row = _attribute(int((values == 1).sum()), int(known.sum()))["always_present"]
+    return row
+
+
+def _images(values: NDArray[Any], known: NDArray[np.bool_]) -> Row:
+    """Answering present, the mean over images with a known positive."""
+    positive, counts = (values == 1).sum(axis=1), known.sum(axis=1)
+    rate = positive[positive > 0] / counts[positive > 0]
+    if not len(rate):
+        return dict.fromkeys(("precision", "recall", "f1", "accuracy"))
+    precision, f1 = float(rate.mean()), float((2 * rate / (1 + rate)).mean())
+    return {"precision": precision, "recall": 1.0, "f1": f1, "accuracy": precision}
 
 
 def _mean(rows: list[Row]) -> Row:

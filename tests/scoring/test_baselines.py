@@ -47,6 +47,16 @@ def test_base_rates_alone_rank_pooled_cells_as_scikit_learn_says() -> None:
     assert blind["hamming_loss"] == pytest.approx(np.mean((rates[known] >= 0.5) != labels[known]))
 
 
+def test_answering_present_pooled_is_evaluate_at_threshold_zero() -> None:
+    rng = np.random.default_rng(5)
+    labels = (rng.random((50, 4)) < 0.4).astype(np.float32)
+    labels[rng.random(labels.shape) < 0.3] = np.nan
+    entry = evaluate(labels, np.full(labels.shape, 0.5, dtype=np.float32), 0.0)
+    pooled = baselines(labels)["pooled"]
+    for mean in ("micro", "samples"):
+        assert pooled[mean] == pytest.approx(entry[mean])
+
+
 def test_base_rates_of_nothing_known_are_undefined() -> None:
     blind = base_rates(np.full((4, 2), np.nan, dtype=np.float32))
     assert blind["hamming_loss"] is None
