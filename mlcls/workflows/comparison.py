@@ -8,12 +8,11 @@ import numpy as np
 
 from mlcls.bundle.files import Bundle, load_bundle
 from mlcls.errors import BundleError
-from mlcls.reports.plots_forest import comparison as comparison_picture
 from mlcls.scoring.assessment import assess
 from mlcls.scoring.differences import paired_differences
 from mlcls.scoring.predictions import Predictions
 from mlcls.workflows.evaluation import saved_predictions
-from mlcls.workflows.reporting import SUBSET_NAMES
+from mlcls.workflows.judging import SUBSET_NAMES
 
 NAMED = 3  # images named in a refusal
 
@@ -89,6 +88,8 @@ def draw_comparison(path: str | Path, comparison: dict[str, Any]) -> None:
     Raises:
         OutputError: the picture cannot be written.
     """
+    from mlcls.reports.plots_forest import comparison as comparison_picture  # matplotlib
+
     rows = []
     for other in comparison["differences"]:
         for figure, name in (("average_precision", "macro AP"), ("auroc", "macro AUROC"), ("f1", "macro F1")):

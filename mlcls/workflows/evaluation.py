@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from mlcls.bundle.files import Bundle, load_bundle, read_verified, write_whole
 from mlcls.errors import BundleError
-from mlcls.labels.split import read_subsets
 from mlcls.recipe import Recipe
 from mlcls.reports.console import notes, say
 from mlcls.reports.console_chance import show_chance_verdict
@@ -21,15 +20,7 @@ from mlcls.reports.record import Record, from_json
 from mlcls.scoring.assessment import assess
 from mlcls.scoring.groups import read_groups, shared_groups
 from mlcls.scoring.predictions import Predictions, read_predictions
-from mlcls.workflows.prediction import predict_table
-from mlcls.workflows.reporting import (
-    SUBSET_NAMES,
-    Judged,
-    draw_labels,
-    draw_scores,
-    draw_training,
-    report_page,
-)
+from mlcls.workflows.judging import SUBSET_NAMES, Judged
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,6 +76,8 @@ def evaluate_bundle(
         predictions, groups = saved_predictions(bundle, subset)
         source, images_dir = f"{SUBSET_NAMES[subset]} subset (saved predictions)", _images_dir(record)
     else:
+        from mlcls.workflows.prediction import predict_table  # torch, for this alone
+
         subsets = _subsets(bundle)
         only = None if subset is None else {name for name, held in subsets.items() if held == subset}
         found = predict_table(bundle, table, device, progress_console, only)
@@ -132,6 +125,8 @@ def write_report(path: Path, evaluated: Evaluated) -> None:
     Raises:
         OutputError: it cannot be written.
     """
+    from mlcls.workflows.reporting import draw_labels, draw_scores, draw_training, report_page  # matplotlib
+
     record, judged, subset = evaluated.record, evaluated.judged, evaluated.subset
     labels = {subset: judged.predictions.labels}
     with tempfile.TemporaryDirectory() as name:
@@ -173,6 +168,8 @@ def _last_subset(bundle: Bundle) -> str:
 
 def _subsets(bundle: Bundle) -> Mapping[str, str]:
     """Which subset of the run each image was in."""
+    from mlcls.labels.split import read_subsets  # pandas
+
     read_verified(bundle, SPLIT)
     return read_subsets(bundle.folder / SPLIT)
 

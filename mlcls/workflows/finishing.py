@@ -34,10 +34,8 @@ from mlcls.scoring.groups import shared_groups, write_groups
 from mlcls.scoring.predictions import Predictions, write_predictions
 from mlcls.workflows.data import subset_counts
 from mlcls.workflows.evaluation import GROUPS
-from mlcls.workflows.judging import Judgement, Scored, judge
+from mlcls.workflows.judging import SUBSET_NAMES, Judged, Judgement, Scored, judge
 from mlcls.workflows.reporting import (
-    SUBSET_NAMES,
-    Judged,
     draw_labels,
     draw_scores,
     draw_thresholds,

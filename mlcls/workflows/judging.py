@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from mlcls.scoring.predictions import Predictions
 from mlcls.scoring.thresholds import TunedThreshold, tune_report
 
 Groups = NDArray[np.int64] | None
+SUBSET_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,15 @@ class Scored:
 
     predictions: Predictions
     groups: Groups
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One subset's calibrated predictions, the network's own scores, and where its images stand (None: nowhere)."""
+
+    predictions: Predictions
+    raw: NDArray[np.float32]
+    images_dir: Path | None
 
 
 @dataclass(frozen=True)

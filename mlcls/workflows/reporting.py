@@ -1,7 +1,6 @@
 """The pictures of a run, and the page that shows them with everything else: drawn from the record and the scores."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +21,10 @@ from mlcls.reports.record import AttributeCount, Record
 from mlcls.reports.thumbnails import thumbnail
 from mlcls.scoring import curves
 from mlcls.scoring.mistakes import confident_mistakes
-from mlcls.scoring.predictions import Predictions
+from mlcls.workflows.judging import SUBSET_NAMES, Judged
 
-SUBSET_NAMES = {"train": "training", "val": "validation", "test": "test"}
 Labels = Mapping[str, NDArray[np.float32]]
 Drawer = Callable[[Path], None]
-
-
-@dataclass(frozen=True)
-class Judged:
-    """One subset's calibrated predictions, the network's own scores, and where its images stand (None: nowhere)."""
-
-    predictions: Predictions
-    raw: NDArray[np.float32]
-    images_dir: Path | None
 
 
 def draw_training(

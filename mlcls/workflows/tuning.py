@@ -16,8 +16,6 @@ from mlcls.scoring.metrics import evaluate
 from mlcls.scoring.predictions import Predictions
 from mlcls.scoring.thresholds import TunedThreshold, parse_objective, tune_report
 from mlcls.workflows.evaluation import saved_predictions
-from mlcls.workflows.prediction import predict_table
-from mlcls.workflows.reporting import draw_threshold_curves
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,6 +49,8 @@ def tune_bundle(
         predictions, groups = saved_predictions(bundle, "val")
         source = "the saved validation predictions"
     else:
+        from mlcls.workflows.prediction import predict_table  # torch, for this alone
+
         predicted = predict_table(bundle, table, device, progress_console)
         predictions, groups, source = predicted.predictions, predicted.groups, table.labels
     tuned = tune_report(
@@ -64,6 +64,8 @@ def tune_bundle(
     )
     _show(console, bundle, predictions, tuned, objective, source)
     if curves is not None:
+        from mlcls.workflows.reporting import draw_threshold_curves  # matplotlib
+
         rows = [dataclasses.asdict(threshold) for threshold in tuned]
         draw_threshold_curves(curves, predictions.labels, predictions.scores, rows, source)
         say(console, f"drawn: {curves}")
