@@ -141,5 +141,7 @@ def test_the_dotted_names_of_the_documents_need_no_import_of_their_own() -> None
 
 
 def test_evaluating_saved_predictions_needs_no_torch_pandas_or_matplotlib() -> None:
-    loaded = loaded_by("import mlcls.workflows.evaluation, mlcls.workflows.comparison, mlcls.workflows.tuning")
+    loaded = loaded_by(
+        "import mlcls.workflows.evaluation, mlcls.workflows.comparison, mlcls.workflows.tuning"
+    )
     assert not loaded & {"torch", "timm", "pandas", "sklearn", "albumentations", "matplotlib"}

@@ -13,7 +13,6 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 LEVEL = 0.05  # of the whole family of attributes
-FEW = 10  # with fewer images of the rarer class, their number alone may explain a miss
 EXACT = 20  # up to so many of the rarer class the null distribution is exact
 STEPS = 1023  # of the grid that ranks are put on where there are more of them, for the exact distribution
 SKEWED = 0.02  # of the rank sum, from which its null is drawn: the normal's tail is then 10% off and more
@@ -49,25 +48,6 @@ def against_chance(
         else {"p": one, "p_adjusted": adjusted, "distinguishable": adjusted <= level}
         for one, adjusted in zip(p.tolist(), holm(p).tolist(), strict=True)
     ]
-
-
-def what_to_check(positive: int, negative: int) -> dict[str, Any]:
-    """Where to look first when an attribute cannot be told from chance: plain data, for a report to phrase.
-
-    Args:
-        positive, negative: how many known images of either class the test had.
-
-    Returns:
-        `rarer` (`"positive"` or `"negative"`), `count` (of the rarer), `few` (fewer than `FEW`: too small a
-        sample may be all there is to it), and `check`, what to look at in this order.
-    """
-    rarer, count = ("positive", positive) if positive <= negative else ("negative", negative)
-    few = count < FEW
-    if few:
-        check = [f"only {count} known {rarer}{'' if count == 1 else 's'} in these images"]
-    else:
-        check = ["label conflicts", "swapped files or columns"]
-    return {"few": few, "rarer": rarer, "count": count, "check": check}
 
 
 def holm(p: ArrayLike) -> FloatArray:

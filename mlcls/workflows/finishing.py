@@ -4,7 +4,8 @@ import csv
 import dataclasses
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +29,22 @@ from mlcls.reports.console_chance import show_chance_verdict
 from mlcls.reports.console_predictions import show_test_examples
 from mlcls.reports.console_scores import show_evaluation
 from mlcls.reports.console_thresholds import ThresholdChange, show_threshold_summary
+from mlcls.reports.html import Picture
+from mlcls.reports.progress import progress
 from mlcls.reports.record import Record, to_json
 from mlcls.scoring.calibration import known_shift
 from mlcls.scoring.groups import shared_groups, write_groups
 from mlcls.scoring.predictions import Predictions, write_predictions
 from mlcls.workflows.data import subset_counts
 from mlcls.workflows.evaluation import GROUPS
-from mlcls.workflows.judging import SUBSET_NAMES, Judged, Judgement, Scored, judge
+from mlcls.workflows.judging import (
+    SUBSET_NAMES,
+    Judged,
+    Judgement,
+    Scored,
+    judge,
+    judging_steps,
+)
 from mlcls.workflows.reporting import (
     draw_labels,
     draw_scores,
@@ -77,12 +87,12 @@ def finish(
         test, why = None, f"{FAILED}the test subset could not be scored: {error}"
         record = dataclasses.replace(record, stopped_because=why)
     groups = setup.data.groups
-    judgement = judge(
-        setup.recipe,
-        Scored(val, shared_groups(groups[setup.data.split.val])),
-        None if test is None else Scored(test, shared_groups(groups[setup.data.split.test])),
-        _shift(setup),
-    )
+    scored_val = Scored(val, shared_groups(groups[setup.data.split.val]))
+    scored_test = None if test is None else Scored(test, shared_groups(groups[setup.data.split.test]))
+    with progress(
+        console, "thresholds, intervals, calibration", judging_steps(scored_test), "steps"
+    ) as advance:
+        judgement = judge(setup.recipe, scored_val, scored_test, _shift(setup), advance)
     record = dataclasses.replace(
         record,
         thresholds=tuple(dataclasses.asdict(threshold) for threshold in judgement.thresholds),
@@ -102,7 +112,7 @@ def finish(
             write_groups(folder / GROUPS, setup.data.table.images.tolist(), groups)
         for subset, predictions in judgement.predictions.items():
             write_predictions(folder / f"predictions-{subset}.csv", predictions)
-        page = _draw(folder, setup, record, judgement, iterations)
+        page = _draw(folder, setup, record, judgement, iterations, console)
         (folder / REPORT).write_text(page, encoding="utf-8")
     _show(console, record, judgement, out)
     return record
@@ -172,6 +182,7 @@ def _draw(
     record: Record,
     judgement: Judgement,
     iterations: Sequence[tuple[int, float | None]],
+    console: "Console",
 ) -> str:
     """The pictures of a run, in the bundle's folder, and the text of the page that shows them."""
     data, subset = setup.data, judged_subset(judgement)
@@ -182,12 +193,18 @@ def _draw(
     rows = {"train": data.split.train, "val": data.split.val, "test": data.split.test}
     labels = {name: data.table.labels[indices] for name, indices in rows.items() if len(indices)}
     on = f"{SUBSET_NAMES[subset]} subset"
-    pictures = (
-        *draw_scores(folder, record, judged[subset], subset, on),
-        *draw_thresholds(folder, record, judged["val"]),
-        *draw_labels(folder, data.table.attributes, labels),
-        *draw_training(folder, record, iterations, setup.recipe.title),
-    )
+    draw: list[Callable[[], tuple[Picture, ...]]] = [
+        partial(draw_scores, folder, record, judged[subset], subset, on),
+        partial(draw_thresholds, folder, record, judged["val"]),
+        partial(draw_labels, folder, data.table.attributes, labels),
+        partial(draw_training, folder, record, iterations, setup.recipe.title),
+    ]
+    pictures: list[Picture] = []
+    with progress(console, "drawing", unit="pictures") as advance:
+        for part in draw:
+            drawn = part()
+            pictures += drawn
+            advance(len(drawn))
     return report_page(record, judged[subset], pictures, subset=subset, source=on, counts=subset_counts(data))
 
 

@@ -1,7 +1,7 @@
 """From a run's scores to what may be said of them: calibration, thresholds, and every figure with its interval."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,11 +62,18 @@ class Judgement:
         return np.array([threshold.threshold for threshold in self.thresholds], dtype=np.float64)
 
 
-def judge(recipe: Recipe, val: Scored, test: Scored | None, shift: NDArray[np.float64] | None) -> Judgement:
+def judge(
+    recipe: Recipe,
+    val: Scored,
+    test: Scored | None,
+    shift: NDArray[np.float64] | None,
+    advance: Callable[[int], None] = lambda steps: None,
+) -> Judgement:
     """Calibrate and tune on validation alone, then evaluate each subset.
 
     Args:
         shift: [A], what the training is known to have added to the logits, with its sign turned; None: nothing.
+        advance: called with 1 after each of the steps, `judging_steps` of them.
     """
     scored = {"val": val} if test is None else {"val": val, "test": test}
     attributes = val.predictions.attributes
@@ -86,6 +93,7 @@ def judge(recipe: Recipe, val: Scored, test: Scored | None, shift: NDArray[np.fl
         groups=val.groups,
         seed=recipe.seed,
     )
+    advance(1)
     values = np.array([one.threshold for one in tuned], dtype=np.float64)
     evaluation: dict[str, dict[str, Any] | None] = {"val": None, "test": None}
     for name, one in scored.items():
@@ -98,9 +106,16 @@ def judge(recipe: Recipe, val: Scored, test: Scored | None, shift: NDArray[np.fl
             resamples=recipe.resamples,
             seed=recipe.seed,
         )
+        advance(1)
     facts = _calibration_facts(calibration, scored, calibrated, shift, recipe.seed) if calibrates else None
+    advance(1)
     raw = {name: one.predictions.scores for name, one in scored.items()}
     return Judgement(calibration, tuned, calibrated, raw, evaluation, facts)
+
+
+def judging_steps(test: Scored | None) -> int:
+    """How often `judge` advances: thresholds, each subset's figures, calibration."""
+    return 3 if test is None else 4
 
 
 def _calibration_facts(

@@ -11,7 +11,7 @@ from scipy import stats
 
 from mlcls.errors import NumericalError
 from mlcls.scoring import chance
-from mlcls.scoring.chance import against_chance, holm, rank_p_value, rank_p_values, what_to_check
+from mlcls.scoring.chance import against_chance, holm, rank_p_value, rank_p_values
 
 nan = np.nan
 
@@ -159,18 +159,6 @@ def test_what_is_there_is_found():
     scores[:, 0] += labels[:, 0]
     found = [row["distinguishable"] for row in against_chance(labels, scores)]
     assert found == [True, False, False]
-
-
-def test_what_to_check_begins_with_too_few():
-    assert what_to_check(3, 80) == {
-        "few": True,
-        "rarer": "positive",
-        "count": 3,
-        "check": ["only 3 known positives in these images"],
-    }
-    assert what_to_check(80, 1)["check"] == ["only 1 known negative in these images"]
-    assert not what_to_check(10, 10)["few"]
-    assert what_to_check(50, 40)["check"][0] == "label conflicts"
 
 
 def test_a_score_that_is_nan_is_refused():
