@@ -110,19 +110,19 @@ def table_recipe(labels: str | None, flags: dict[str, Any]) -> Recipe | None:
     return None
 
 
-def resamples(text: str) -> int:
-    """How many resamples a flag asks for.
+def whole_number(flag: str, least: int = 0) -> Callable[[str], int]:
+    """The reader of a flag that takes a whole number from `least` on; it raises RecipeError."""
 
-    Raises:
-        RecipeError: no whole number from 0.
-    """
-    try:
-        count = integer(text)
-    except ValueError:
-        count = -1
-    if count < 0:
-        raise RecipeError(f"--resamples: expected a whole number from 0, got '{text}'")
-    return count
+    def read(text: str) -> int:
+        try:
+            number = integer(text)
+        except ValueError:
+            number = least - 1
+        if number < least:
+            raise RecipeError(f"{flag}: expected a whole number from {least}, got '{text}'")
+        return number
+
+    return read
 
 
 def run_command(command: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None) -> int:

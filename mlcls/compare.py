@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from mlcls.commandline import Parser, console_on, resamples, run_command
+from mlcls.commandline import Parser, console_on, run_command, whole_number
 from mlcls.errors import RecipeError
 
 SUBSETS = ("val", "test")
@@ -27,10 +27,12 @@ def _compare(argv: Sequence[str] | None) -> int:
     parser.add_argument("--format", choices=FORMATS, default="table", help="default: table")
     parser.add_argument("--picture", metavar="FILE.png", help="draw the differences there")
     parser.add_argument(
-        "--resamples", type=resamples, default=1000, metavar="N",
+        "--resamples", type=whole_number("--resamples", 1), default=1000, metavar="N",
         help="bootstrap resamples for the intervals (default: 1000)",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the resampling (default: 0)")
+    parser.add_argument(
+        "--seed", type=whole_number("--seed"), default=0, metavar="N", help="of the resampling (default: 0)"
+    )
     arguments = parser.parse_args(argv)
     if len(arguments.models) < 2:
         raise RecipeError("name two bundles or more, e.g. mlcls compare outputs/a outputs/b")

@@ -10,9 +10,9 @@ from mlcls.commandline import (
     add_recipe_flags,
     console_on,
     recipe_flags,
-    resamples,
     run_command,
     table_recipe,
+    whole_number,
 )
 from mlcls.recipe import TABLE
 
@@ -43,7 +43,7 @@ def _evaluate(argv: Sequence[str] | None) -> int:
     )
     parser.add_argument("--format", choices=FORMATS, default="table", help="default: table")
     parser.add_argument(
-        "--resamples", type=resamples, default=1000, metavar="N",
+        "--resamples", type=whole_number("--resamples"), default=1000, metavar="N",
         help="bootstrap resamples for the intervals; 0 leaves them out (default: 1000)",
     )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")

@@ -32,9 +32,7 @@ def _tune(argv: Sequence[str] | None) -> int:
         "--labels", metavar="FILE", help="a label table (default: the saved validation predictions)"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
-    add_recipe_flags(
-        parser, (TABLE,), without=("labels", "val_labels", "test_labels", "split", "group_column")
-    )
+    add_recipe_flags(parser, (TABLE,), without=("labels", "val_labels", "test_labels", "split"))
     arguments = parser.parse_args(argv)
 
     table = table_recipe(arguments.labels, recipe_flags(arguments))

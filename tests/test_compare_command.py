@@ -114,7 +114,13 @@ def test_rows_in_another_order_are_the_same_rows(
 
 @pytest.mark.parametrize(
     ("flags", "said"),
-    [([], "name two bundles or more"), (["BUNDLE"], "name two"), (["BUNDLE", "gone"], "no such folder")],
+    [
+        (["BUNDLE", "BUNDLE", "--resamples", "0"], "--resamples: expected a whole number from 1"),
+        (["BUNDLE", "BUNDLE", "--seed", "-1"], "--seed: expected a whole number from 0"),
+        ([], "name two bundles or more"),
+        (["BUNDLE"], "name two"),
+        (["BUNDLE", "gone"], "no such folder"),
+    ],
 )
 def test_mistakes_get_one_message(
     toy_bundle: Path, capsys: pytest.CaptureFixture[str], flags: list[str], said: str

@@ -25,7 +25,7 @@ from mlcls.scoring.calibration import Calibration, identity
 from mlcls.scoring.thresholds import TunedThreshold
 
 FORMAT = 1
-MANIFEST, WEIGHTS, THRESHOLDS = "bundle.json", "weights.safetensors", "thresholds.json"
+MANIFEST, WEIGHTS, THRESHOLDS, GROUPS = "bundle.json", "weights.safetensors", "thresholds.json", "groups.csv"
 OTHER_FILES = (WEIGHTS, THRESHOLDS, "recipe.toml", "metrics.json", "iterations.csv", "split.csv")
 STAGING, CHECKPOINT = ".writing", "checkpoint"
 FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -103,6 +103,7 @@ def _columns(evaluation: Entry, rows: Sequence[_Row]) -> list[_Column]:
         any(key in one for one in (evaluation, *evaluation["attributes"]))
         for key in ("intervals", "chance", "baselines")
     )
+    held_out = "cross_fitted" in evaluation
     level = level_text(evaluation.get("intervals"))
     decimals = interval_decimals(
         row.intervals.get(key) for row in rows for key in ("f1", "average_precision", "auroc")
@@ -122,7 +123,8 @@ def _columns(evaluation: Entry, rows: Sequence[_Row]) -> list[_Column]:
         (Column("threshold", drop=10), lambda row: _figure(row.attribute or {}, "threshold")),
         (Column("precision", drop=6), lambda row: _figure(row.figures, "precision")),
         (Column("recall", drop=7), lambda row: _figure(row.figures, "recall")),
-        (Column("F1"), _f1),
+        (Column("F1 naive" if held_out else "F1"), _f1),
+        *([(Column("cross-fitted"), lambda row: _figure(row.figures, "cross_fitted"))] if held_out else []),
         *interval("f1", "F1", 5),
         *baseline("f1", "base F1", 3),
         (Column("AP"), lambda row: _figure(row.figures, "average_precision")),
@@ -180,7 +182,10 @@ def _mean_rows(evaluation: Entry) -> Iterator[_Row]:
     for name in ("macro", "micro", "samples"):
         if name in evaluation:
             always = (baselines.get("always_present") or {}) if name == "macro" else _blind(evaluation, name)
-            yield _Row((name, "bold"), evaluation[name], intervals.get(name) or {}, always)
+            figures = evaluation[name]
+            if name == "macro" and "cross_fitted" in evaluation:
+                figures = {**figures, "cross_fitted": evaluation["cross_fitted"]}
+            yield _Row((name, "bold"), figures, intervals.get(name) or {}, always)
 
 
 def _blind(evaluation: Entry, mean: str) -> Entry:
@@ -231,6 +236,12 @@ def _show_rest(
             "its base rate, whichever is better. The last rows look at no image; always present and absent are macro"
         )
         say(console, what, style="dim", indent=2)
+    if "cross_fitted" in evaluation:
+        what = (
+            "F1 naive: at thresholds tuned on these very labels, it flatters, as do precision and recall; "
+            "cross-fitted: on held-out folds"
+        )
+        say(console, what, style="dim", indent=2)
     if any("chance" in entry for entry in evaluation["attributes"]):
         what = "vs chance: one-sided Mann-Whitney test of the ranking, p after Holm over the attributes"
         say(console, what, style="dim", indent=2)
@@ -249,8 +260,8 @@ def _undefined_note(undefined: Sequence[str], attributes: int) -> list[str]:
 
 
 def _no_better(figures: Entry, always: Entry) -> bool:
-    """Whether an F1 is at most that of answering present for every image."""
-    f1, least = figures.get("f1"), always.get("f1")
+    """Whether an F1 (cross-fitted where the threshold was tuned on these labels) is at most the baseline's."""
+    f1, least = figures.get("cross_fitted", figures.get("f1")), always.get("f1")
     return f1 is not None and least is not None and f1 <= least
 
 
@@ -258,8 +269,9 @@ def _f1_notes(evaluation: Entry) -> list[str]:
     """Where an F1 looks like something and is worth nothing."""
     always = (evaluation.get("baselines") or {}).get("always_present") or {}
     said = []
-    if _no_better(evaluation["macro"], always):
-        f1, least = figure(evaluation["macro"]["f1"]), figure(always["f1"])
+    macro = next(row.figures for row in _mean_rows(evaluation))
+    if _no_better(macro, always):
+        f1, least = figure(macro.get("cross_fitted", macro["f1"])), figure(always["f1"])
         said.append(
             f"macro F1 {f1} is no better than answering present for every image, which scores {least}"
         )

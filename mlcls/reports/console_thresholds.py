@@ -48,6 +48,13 @@ class ThresholdChange:
     interval: tuple[float, float] | None = None
 
 
+def measure_of(objective: str) -> str:
+    """What the figures of thresholds that were chosen for an objective are called."""
+    names = {"f1": "F1", "youden": "Youden's J", "precision": "recall", "recall": "precision"}
+    kind = objective.partition(":")[0]
+    return names.get(kind, objective)
+
+
 def show_thresholds(
     console: Console,
     changes: Sequence[ThresholdChange],

@@ -10,6 +10,7 @@ from mlcls.scoring.baselines import base_rates, baselines
 from mlcls.scoring.chance import against_chance
 from mlcls.scoring.intervals import RESAMPLES, intervals
 from mlcls.scoring.metrics import FIGURES, evaluate
+from mlcls.scoring.thresholds import TunedThreshold
 
 
 def assess(
@@ -74,3 +75,23 @@ def assess(
         row["name"] for row in entry["attributes"] if row["chance"]["distinguishable"] is False
     ]
     return entry
+
+
+def with_cross_fitted(entry: dict[str, Any], thresholds: Sequence[TunedThreshold]) -> dict[str, Any]:
+    """The entry of the very labels that thresholds were tuned on, with the F1 that they are worth beside.
+
+    An F1 at a threshold that was chosen for F1 on the same labels flatters. `cross_fitted` is added to every
+    attribute and, as their mean, to the entry: the F1 on held-out folds (None: undefined). Nothing is added where
+    thresholds were chosen for something else, or on other labels.
+    """
+    rows = entry["attributes"]
+    same = all(
+        one.objective == "f1" and (one.known, one.positive) == (row["known"], row["positive"])
+        for one, row in zip(thresholds, rows, strict=True)
+    )
+    if not same:
+        return entry
+    found = [one.cross_fitted for one, row in zip(thresholds, rows, strict=True) if row["f1"] is not None]
+    defined = [value for value in found if value is not None]
+    worth = [{**row, "cross_fitted": one.cross_fitted} for one, row in zip(thresholds, rows, strict=True)]
+    return {**entry, "cross_fitted": sum(defined) / len(defined) if defined else None, "attributes": worth}

@@ -19,6 +19,7 @@ SKEWED = 0.02  # of the rank sum, from which its null is drawn: the normal's tai
 DEALS, FIRST_DEALS, DEALT_STEPS = 20_000, 1_000, 31
 CLEAR = 0.15  # a p that no further deals would bring near the level
 TINY_TERM = 1e-17  # relative to 1, so beyond float64
+NOISE = 1e-14  # what the exact distribution is good to: a smaller p is given as this
 
 
 def against_chance(
@@ -148,7 +149,8 @@ def _exact_tail(ranks: IntArray, ties: IntArray, taken: IntArray, m: int, n: int
     histogram = np.bincount(ranks, weights=ties)
     tail = float(_null_tail(histogram.tobytes(), m)[int(ranks @ taken)])
     least = math.exp(math.lgamma(m + 1) + math.lgamma(n - m + 1) - math.lgamma(n + 1))  # one deal of all
-    return min(max(tail, least, math.ulp(0.0)), 1.0)
+    floor = max(least, NOISE) if tail < NOISE else least
+    return min(max(tail, floor), 1.0)
 
 
 @lru_cache(maxsize=32)  # attributes without unknowns and ties share it

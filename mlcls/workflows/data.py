@@ -67,7 +67,7 @@ def gather(recipe: Recipe, console: "Console", labels: Any = None) -> LabelledIm
         if not len(rows) or np.isnan(table.labels[rows]).all():
             raise TableError(f"{table.report.source}: the {name} subset has no known label")
     leaks = find_leaks(alike.groups, [split.train, split.val, split.test]) if is_given(recipe, table) else ()
-    health = describe_health(table.labels, table.attributes, prints.sizes)
+    health = describe_health(table.labels, table.attributes, prints.sizes, groups)
     facts = _facts(table, unreadable, alike, split, (*_table_notes(table), *split.notes, *split_notes))
     facts = dataclasses.replace(facts, leaks=_named(table, leaks), health=health)
     return LabelledImages(table, split, facts, groups)
@@ -82,7 +82,7 @@ def gather_unsplit(recipe: Recipe, console: "Console") -> LabelledImages:
     table, unreadable, prints, alike, groups = _checked(recipe, console, None)
     none = np.zeros(0, dtype=np.intp)
     split = Split(none, none, np.arange(len(table.images)))
-    health = describe_health(table.labels, table.attributes, prints.sizes)
+    health = describe_health(table.labels, table.attributes, prints.sizes, groups)
     facts = _facts(table, unreadable, alike, split, _table_notes(table))
     return LabelledImages(table, split, dataclasses.replace(facts, health=health), groups)
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlcls.bundle.files import Bundle, load_bundle, read_verified, write_whole
+from mlcls.bundle.files import GROUPS, Bundle, load_bundle, read_verified, write_whole
 from mlcls.errors import BundleError
 from mlcls.recipe import Recipe
 from mlcls.reports.console import notes, say
 from mlcls.reports.console_chance import show_chance_verdict
 from mlcls.reports.console_scores import show_evaluation
 from mlcls.reports.record import Record, from_json
-from mlcls.scoring.assessment import assess
+from mlcls.scoring.assessment import assess, with_cross_fitted
 from mlcls.scoring.groups import read_groups, shared_groups
 from mlcls.scoring.predictions import Predictions, read_predictions
 from mlcls.workflows.judging import SUBSET_NAMES, Judged
@@ -25,7 +25,7 @@ from mlcls.workflows.judging import SUBSET_NAMES, Judged
 if TYPE_CHECKING:
     from rich.console import Console
 
-SPLIT, GROUPS, METRICS = "split.csv", "groups.csv", "metrics.json"
+SPLIT, METRICS = "split.csv", "metrics.json"
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,8 @@ def evaluate_bundle(
         resamples=resamples,
         seed=record.seed,
     )
+    if table is None and subset == "val":
+        entry = with_cross_fitted(entry, bundle.thresholds)
     record = dataclasses.replace(
         record,
         thresholds=tuple(dataclasses.asdict(threshold) for threshold in bundle.thresholds),

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import mlcls
-from mlcls.bundle.files import THRESHOLDS, WEIGHTS, staged_bundle, write_thresholds
+from mlcls.bundle.files import GROUPS, THRESHOLDS, WEIGHTS, staged_bundle, write_thresholds
 from mlcls.errors import ImageError
 from mlcls.labels.split import write_split
 from mlcls.models.forward import predict_logits, to_scores
@@ -28,7 +28,7 @@ from mlcls.reports.console_calibration import show_calibration
 from mlcls.reports.console_chance import show_chance_verdict
 from mlcls.reports.console_predictions import show_test_examples
 from mlcls.reports.console_scores import show_evaluation
-from mlcls.reports.console_thresholds import ThresholdChange, show_threshold_summary
+from mlcls.reports.console_thresholds import ThresholdChange, measure_of, show_threshold_summary
 from mlcls.reports.html import Picture
 from mlcls.reports.progress import progress
 from mlcls.reports.record import Record, to_json
@@ -36,7 +36,6 @@ from mlcls.scoring.calibration import known_shift
 from mlcls.scoring.groups import shared_groups, write_groups
 from mlcls.scoring.predictions import Predictions, write_predictions
 from mlcls.workflows.data import subset_counts
-from mlcls.workflows.evaluation import GROUPS
 from mlcls.workflows.judging import (
     SUBSET_NAMES,
     Judged,
@@ -216,7 +215,13 @@ def judged_subset(judgement: Judgement) -> str:
 def _show(console: "Console", record: Record, judgement: Judgement, out: Path) -> None:
     """The end of the console's report."""
     say(console, f"stopped: {record.stopped_because}; the weights are those of epoch {record.best_epoch}")
-    show_threshold_summary(console, _changes(judgement), objective=str(record.recipe["objective"]))
+    objective, estimator = str(record.recipe["objective"]), record.recipe["estimator"]
+    show_threshold_summary(
+        console,
+        _changes(judgement),
+        measure=measure_of(objective),
+        objective=f"{objective} ({estimator}), tuned on validation",
+    )
     show_calibration(console, record.calibration)
     subset = judged_subset(judgement)
     entry = record.evaluation[subset]

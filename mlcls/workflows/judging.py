@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlcls.recipe import Recipe
-from mlcls.scoring.assessment import assess
+from mlcls.scoring.assessment import assess, with_cross_fitted
 from mlcls.scoring.calibration import (
     Calibration,
     calibration_report,
@@ -107,6 +107,8 @@ def judge(
             seed=recipe.seed,
         )
         advance(1)
+    assert evaluation["val"] is not None
+    evaluation["val"] = with_cross_fitted(evaluation["val"], tuned)
     facts = _calibration_facts(calibration, scored, calibrated, shift, recipe.seed) if calibrates else None
     advance(1)
     raw = {name: one.predictions.scores for name, one in scored.items()}

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mlcls.bundle.files import Bundle
+from mlcls.bundle.files import GROUPS, Bundle, read_verified
 from mlcls.bundle.predictor import Predictor
 from mlcls.errors import ImageError, TableError
 from mlcls.images.read import IMAGE_SUFFIXES
+from mlcls.labels.split import combine_groups
 from mlcls.labels.table import LabelTable
 from mlcls.recipe import Recipe
 from mlcls.reports.progress import progress
 from mlcls.reports.record import DataFacts
-from mlcls.scoring.groups import shared_groups
+from mlcls.scoring.groups import read_groups, shared_groups
 from mlcls.scoring.predictions import Predictions
 from mlcls.workflows.data import gather_unsplit
 from mlcls.workflows.splitting import select_rows
@@ -85,7 +86,8 @@ def predict_table(
         TableError: what is wrong with the table; it lacks an attribute of the bundle; it has none of the images.
     """
     data = gather_unsplit(recipe, console)
-    table, groups = data.table, data.groups
+    table = data.table
+    groups = _with_groups_of_run(bundle, table, data.groups)
     labels = _columns(table, bundle.attributes)
     if only is not None:
         rows = np.flatnonzero([name in only for name in table.images])
@@ -109,6 +111,14 @@ def predict_table(
     facts = dataclasses.replace(data.facts, unreadable=(*data.facts.unreadable, *gone))
     predictions = Predictions(tuple(table.images[kept]), bundle.attributes, scores[kept], labels[kept])
     return PredictedTable(predictions, shared_groups(groups[kept]), facts, table.images_dir)
+
+
+def _with_groups_of_run(bundle: Bundle, table: LabelTable, groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The table's groups, joined where the run knew that images of these names belong together."""
+    if GROUPS not in bundle.manifest["files"]:
+        return groups
+    read_verified(bundle, GROUPS)
+    return combine_groups(len(groups), groups, read_groups(bundle.folder / GROUPS, table.images.tolist()))
 
 
 def _columns(table: LabelTable, attributes: tuple[str, ...]) -> NDArray[np.float32]:

@@ -4,15 +4,12 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from mlcls.bundle.files import THRESHOLDS, Bundle, load_bundle, write_thresholds
 from mlcls.naming import look_up
 from mlcls.recipe import Recipe
 from mlcls.reports.console import say
-from mlcls.reports.console_thresholds import ThresholdChange, show_thresholds
+from mlcls.reports.console_thresholds import ThresholdChange, measure_of, show_thresholds
 from mlcls.scoring.estimators import ESTIMATORS
-from mlcls.scoring.metrics import evaluate
 from mlcls.scoring.predictions import Predictions
 from mlcls.scoring.thresholds import TunedThreshold, parse_objective, tune_report
 from mlcls.workflows.evaluation import saved_predictions
@@ -85,12 +82,7 @@ def _show(
     objective: str,
     source: str,
 ) -> None:
-    """Thresholds and F1 before and after, and what the objective is worth on labels that were not tuned on."""
-    after = np.array([t.threshold for t in tuned])
-    figures = [
-        [entry["f1"] for entry in evaluate(predictions.labels, predictions.scores, values)["attributes"]]
-        for values in (bundle.threshold_values(), after)
-    ]
+    """Thresholds before and after, and what the objective is worth on labels that were not tuned on."""
     changes = [
         ThresholdChange(
             name=new.name,
@@ -98,14 +90,12 @@ def _show(
             after=new.threshold,
             known=new.known,
             positive=new.positive,
-            figure_before=f1_before,
-            figure_after=f1_after,
             naive=new.value,
             cross_fitted=new.cross_fitted,
             interval=new.interval,
             note=new.note,
         )
-        for old, new, f1_before, f1_after in zip(bundle.thresholds, tuned, *figures, strict=True)
+        for old, new in zip(bundle.thresholds, tuned, strict=True)
     ]
     about = f"{objective} on {source}, {len(predictions.labels)} images"
-    show_thresholds(console, changes, about=about)
+    show_thresholds(console, changes, measure=measure_of(objective), about=about)

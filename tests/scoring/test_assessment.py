@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from mlcls.scoring.assessment import assess
+from mlcls.scoring.assessment import assess, with_cross_fitted
 from mlcls.scoring.metrics import FIGURES, evaluate
+from mlcls.scoring.thresholds import tune_report
 
 nan = np.nan
 
@@ -106,3 +107,20 @@ def test_odd_tables_are_assessed_too(random_case, seed):
     entry = assess(labels, scores, thresholds, resamples=10, seed=seed)
     json.dumps(entry, allow_nan=False)
     assert len(entry["attributes"]) == labels.shape[1]
+
+
+def test_an_f1_on_the_labels_it_was_tuned_on_has_the_cross_fitted_one_beside() -> None:
+    rng = np.random.default_rng(0)
+    labels = (rng.random((60, 3)) < 0.3).astype(np.float32)
+    scores = np.clip(0.3 * labels + rng.random(labels.shape) * 0.7, 0, 1).astype(np.float32)
+    tuned = tune_report(labels, scores)
+    entry = assess(labels, scores, [one.threshold for one in tuned], resamples=20)
+    beside = with_cross_fitted(entry, tuned)
+    assert [row["cross_fitted"] for row in beside["attributes"]] == [one.cross_fitted for one in tuned]
+    assert beside["cross_fitted"] == pytest.approx(np.mean([one.cross_fitted for one in tuned]))
+    assert {key: beside[key] for key in entry if key != "attributes"} == {
+        key: entry[key] for key in entry if key != "attributes"
+    }
+    other = tune_report(labels[:40], scores[:40])
+    assert with_cross_fitted(entry, other) is entry  # tuned on other labels: its F1 here flatters nobody
+    assert with_cross_fitted(entry, tune_report(labels, scores, "youden")) is entry
