@@ -33,8 +33,8 @@ FLAG = "--estimator"
 LEAST_POSITIVE = 3  # with fewer known positives an optimum is an accident
 RESAMPLES = 200
 PULL = 3.0  # how many known positives the threshold of all attributes weighs as much as
-OWN_GAP = 10  # from so many known positives on a robust threshold is moved midway between its own scores
 COMMON_CUTS = 512  # thresholds at which all attributes are judged together
+END = 1e-8  # a probability this near to 0 or 1 has the logit of this one: 0 and what is above 1 have none
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +155,13 @@ def robust(known: Known, aim: Objective, resamples: int, seed: int) -> Estimate:
     that is best for all attributes at once give (n t + 3 c) / (n + 3), n the attribute's known positives; in
     c an attribute with n positives weighs n / (n + 3). Means are of logits, since in probabilities thresholds
     near 0 or 1, as unequal costs ask for, are pulled to the middle. The threshold is the mean over the samples
-    (bagging: Breiman 1996; drawing toward the whole: James & Stein 1961), then moved midway between the scores
-    around it: its own from `OWN_GAP` positives on, below that those of all attributes, since there its own
-    gaps are so wide that their middle costs F1 (`benchmarks/thresholds.py`, which also chose mean and pull).
+    (bagging: Breiman 1996; drawing toward the whole: James & Stein 1961), then moved midway between the
+    attribute's own known scores around it. `benchmarks/thresholds.py` chose mean and pull.
 
-    An attribute without a known positive or negative takes the common threshold alone; where all attributes
-    together have fewer than `LEAST_POSITIVE` positives, all keep 0.5. A floor (`precision:P`, `recall:R`)
-    holds for the one threshold it was tested at, so floors are chosen as `exact` does.
+    An attribute without a known positive or negative takes the common threshold alone, as it is where it has
+    no known label at all; where all attributes together have fewer than `LEAST_POSITIVE` positives, all keep
+    0.5. A floor (`precision:P`, `recall:R`) holds for the one threshold it was tested at, so floors are chosen
+    as `exact` does.
     """
     if aim.rank is None or _has_floor(aim):
         return exact(known, aim, resamples, seed)
@@ -176,14 +176,11 @@ def robust(known: Known, aim: Objective, resamples: int, seed: int) -> Estimate:
         )
         return Estimate(np.full(count, UNTUNED), np.full((resamples, count), np.nan), notes)
     own, common = _own_and_common(known, aim, np.flatnonzero(both), _weights(known, resamples, seed))
-    own, common = _logit(own), _logit(common)
-    draws = (positive * own + PULL * common[:, None]) / (positive + PULL)  # NaN where there is no own optimum
-    found = np.full(count, common.mean())
-    for column in np.flatnonzero(both):
-        found[column] = draws[~np.isnan(draws[:, column]), column].mean()
+    draws = _drawn(_logit(own), _logit(common), positive)
+    at_ends = _drawn(own, common, positive)  # the same means of the probabilities themselves
     return Estimate(
-        _moved_midway(known, _probability(found), both & (positive >= OWN_GAP)),
-        _probability(draws),
+        _moved_midway(known, _probability(_mean(draws, _logit(common)), _mean(at_ends, common))),
+        _probability(draws, at_ends),
         tuple(_leaning(*pair) for pair in zip(positive.tolist(), negative.tolist(), strict=True)),
     )
 
@@ -191,15 +188,30 @@ def robust(known: Known, aim: Objective, resamples: int, seed: int) -> Estimate:
 ESTIMATORS: dict[str, Estimator] = {"robust": robust, "exact": exact}
 
 
+def _drawn(own: FloatArray, common: FloatArray, positive: IntArray) -> FloatArray:
+    """Each resample's own optimum drawn toward the common one, [R, A]; NaN where there is no own one."""
+    drawn: FloatArray = (positive * own + PULL * common[:, None]) / (positive + PULL)
+    return drawn
+
+
+def _mean(draws: FloatArray, common: FloatArray) -> FloatArray:
+    """Over the resamples that gave one, [A]; the common mean for an attribute to which none gave one."""
+    given = ~np.isnan(draws)
+    total = np.where(given, draws, 0).sum(axis=0)
+    return np.where(given.any(axis=0), total / np.maximum(given.sum(axis=0), 1), common.mean())
+
+
 def _logit(probabilities: FloatArray) -> FloatArray:
-    """NaN stays NaN; 0 and 1 are taken for 1e-8 and its complement, nearer than float32 scores come to 1."""
-    inside = np.clip(probabilities, 1e-8, 1 - 1e-8)
+    """NaN stays NaN; what is within `END` of 0 or 1, or above 1, has the logit of `END` or of its complement."""
+    inside = np.clip(probabilities, END, 1 - END)
     logits: FloatArray = np.log(inside) - np.log1p(-inside)
     return logits
 
 
-def _probability(logits: FloatArray) -> FloatArray:
-    return 1 / (1 + np.exp(-logits))
+def _probability(logits: FloatArray, at_ends: FloatArray) -> FloatArray:
+    """Back from `_logit`; where that is the logit of an end, `at_ends`, so that 0 and 1 can be reached."""
+    last = -np.log(END) - 1e-6  # rounding of a mean
+    return np.where(np.abs(logits) >= last, at_ends, 1 / (1 + np.exp(-logits)))
 
 
 def _weights(known: Known, resamples: int, seed: int) -> NDArray[np.float32]:
@@ -240,14 +252,11 @@ def _own_and_common(
     return own, grid[total.argmax(axis=0)]
 
 
-def _moved_midway(known: Known, thresholds: FloatArray, own_gap: BoolArray) -> FloatArray:
-    """Each threshold in the middle of its gap between known scores, its own or those of all attributes."""
-    anywhere = known.scores[known.present | known.absent] if not own_gap.all() else known.scores[:0, 0]
-    moved = thresholds.copy()
-    for column, threshold in enumerate(thresholds.tolist()):
-        own = known.scores[known.present[:, column] | known.absent[:, column], column]
-        moved[column] = midway(threshold, own if own_gap[column] else anywhere)
-    return moved
+def _moved_midway(known: Known, thresholds: FloatArray) -> FloatArray:
+    """Each threshold in the middle of the gap between the attribute's own known scores that it falls in."""
+    cells = known.present | known.absent
+    columns = enumerate(thresholds.tolist())
+    return np.array([midway(threshold, known.scores[cells[:, a], a]) for a, threshold in columns])
 
 
 def _has_floor(aim: Objective) -> bool:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlcls.errors import RecipeError
+from mlcls.scoring.cells import is_present
 from mlcls.scoring.objectives import FLAG, OBJECTIVES, Cuts, Merit, Objective
 
 FloatArray = NDArray[np.float64]
@@ -56,7 +57,8 @@ def midway(threshold: float, scores: NDArray[Any]) -> float:
 
     What is at or above the threshold among `scores`, [K] in any order, does not change.
     """
-    below, above = scores[scores < threshold], scores[scores >= threshold]
+    yes = is_present(scores, threshold)
+    below, above = scores[~yes], scores[yes]
     around = [*([below.max()] if len(below) else []), *([above.min()] if len(above) else [])]
     if not around:
         return threshold

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mlcls.scoring.estimators import OWN_GAP, unit_numbers
+from mlcls.scoring.estimators import unit_numbers
 from mlcls.scoring.metrics import evaluate
 from mlcls.scoring.optima import draw_weights, midway, resampled_cuts, side, thinned_cuts
 from mlcls.scoring.thresholds import tune, tune_report
@@ -45,13 +45,18 @@ def test_few_positives_lean_on_the_others_and_say_so():
     labels[:4, 0] = 1, 0, 0, 0
     scores[:4, 0] = 0.99, 0.1, 0.2, 0.3
     labels[:, 1] = np.where(np.isnan(labels[:, 1]), nan, 0)
+    labels[:, 2] = nan
     report = tune_report(labels, scores)
     assert report[0].note == "leans on the threshold of all attributes together: 1 known positive"
     assert report[1].note == "the threshold that is best for all attributes together: no known positives"
     assert report[1].interval is None
-    common = report[1].threshold
+    assert report[2].note == report[1].note
+    common = report[2].threshold
+    own = np.sort(scores[~np.isnan(labels[:, 1]), 1].astype(np.float64))
+    above = np.searchsorted(own, common)
+    assert report[1].threshold == pytest.approx(own[above - 1 : above + 1].mean(), abs=1e-7)
     assert abs(report[0].threshold - common) < abs(0.645 - common) * 0.6  # its own optimum is 0.3 to 0.99
-    assert all(one.note is None for one in report[2:])
+    assert all(one.note is None for one in report[3:])
     assert [one.note[:11] for one in tune_report(labels, scores, estimator="exact")[:2]] == [
         "kept at 0.5"
     ] * 2
@@ -75,13 +80,12 @@ def test_floors_are_chosen_exactly_by_either_estimator():
         np.testing.assert_array_equal(exact, robust)
 
 
-@pytest.mark.parametrize("positives", [3, OWN_GAP])
-def test_a_robust_threshold_lies_midway_between_neighbouring_scores(positives):
+@pytest.mark.parametrize("positives", [1, 3, 10])
+def test_a_robust_threshold_lies_midway_between_its_own_neighbouring_scores(positives):
     labels, scores = make(positives, 3)
     known = ~np.isnan(labels)
     for column, threshold in enumerate(tune(labels, scores)):
-        cells = scores[known[:, column], column] if positives >= OWN_GAP else scores[known]
-        around = np.sort(np.concatenate([[0, 1], cells]).astype(np.float64))
+        around = np.sort(np.concatenate([[0, 1], scores[known[:, column], column]]).astype(np.float64))
         above = np.searchsorted(around, threshold)
         assert threshold == pytest.approx((around[above - 1] + around[above]) / 2, abs=1e-7)
 
@@ -179,3 +183,26 @@ def test_midway():
     assert midway(0.1, np.array([0.2, 0.6])) == pytest.approx(0.1)
     assert midway(0.7, np.array([0.2, 0.6])) == pytest.approx(0.8)
     assert midway(0.7, np.array([])) == 0.7
+    # compared as float64: as float32 the threshold would be the 0.3 that it lies above
+    tight = float(np.float32(0.3)) + 1e-9
+    assert midway(tight, np.float32([0.3, 0.6])) == pytest.approx(0.45)
+
+
+def test_saturated_scores_reach_both_ends():
+    labels = (np.arange(40) < 10).astype(np.float32)[:, None]
+    for score, objective in ((0, "f1"), (1, "f1"), (0, "cost:9,1"), (1, "cost:9,1"), (1e-12, "f1")):
+        scores = np.full((40, 1), score, np.float32)
+        exact, robust = (
+            tune_report(labels, scores, objective, estimator=name)[0] for name in ("exact", "robust")
+        )
+        assert robust.value == exact.value == (pytest.approx(0.4) if objective == "f1" else 10)
+        assert robust.threshold == pytest.approx(exact.threshold, abs=1e-12)
+        assert robust.interval[0] <= robust.threshold <= robust.interval[1]
+
+
+def test_probabilities_nearer_to_zero_than_the_last_logit_are_still_parted():
+    labels = (np.arange(40) < 10).astype(np.float32)[:, None]
+    scores = np.where(labels == 1, 1e-10, 1e-12).astype(np.float32)
+    (one,) = tune_report(labels, scores)
+    assert one.value == 1
+    assert 1e-12 < one.threshold < 1e-10
