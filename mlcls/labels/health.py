@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlcls.labels.missingness import ByLabel, BySize, find_dependence
-from mlcls.labels.pair_counts import PairCounts, count_pairs
+from mlcls.labels.pair_counts import PairCounts, chance_of_agreement, count_pairs, pick_independent
 
 MOST = 10  # sentences
 LEAST_RARER = 5  # images of each attribute's rarer value, for two attributes to be compared
@@ -14,12 +14,14 @@ DISAGREE = 0.01  # of the images that both are known for: with no more, one is a
 DISAGREE_RARER = (
     0.1  # of the rarer value's images: two rare attributes agree nearly everywhere by being absent
 )
+CHANCE = 0.05  # that any two of a table's attributes agree as much while having nothing to do with each other
 
 
 def describe_health(
     labels: NDArray[np.float32],
     attributes: Sequence[str],
     sizes: NDArray[np.int32] | None = None,
+    groups: NDArray[np.int64] | None = None,
     most: int = MOST,
 ) -> tuple[str, ...]:
     """What there is to know of a label matrix before anything is learned from it, a plain sentence each.
@@ -31,16 +33,20 @@ def describe_health(
         labels: [N, A], 0 absent, 1 present, NaN unknown.
         attributes: [A] names.
         sizes: int [N, 2], width and height of the images in pixels; None where they are not known.
+        groups: int [N], rows of equal value belong together (one person, one photo): what is said counts all of
+            them, but is only said if one row of each is evidence enough; None: every row stands for itself.
         most: how many sentences at most; of more, a last one counts the rest.
 
-    On independent labels with unknowns that are random at most one table in twenty gets a sentence about unknowns
-    (see `mlcls.labels.missingness`).
+    On independent labels with unknowns that are random at most one table in twenty gets a sentence about copies
+    (Fisher's test, corrected for the number of pairs that are compared), and at most one in twenty a sentence
+    about unknowns (see `mlcls.labels.missingness`).
     """
     counts = count_pairs(labels)
-    by_label, by_size = find_dependence(labels, counts, sizes)
+    independent = pick_independent(labels, counts, groups)
+    by_label, by_size = find_dependence(labels, counts, sizes, independent)
     sentences = [
         *_constants(counts, attributes, len(labels)),
-        *_copies(counts, attributes),
+        *_copies(counts, independent.counts, attributes),
         *_unknowns(by_label, by_size, attributes),
     ]
     if len(sentences) <= most:
@@ -64,7 +70,7 @@ def _constants(counts: PairCounts, attributes: Sequence[str], rows: int) -> list
     ]
 
 
-def _copies(counts: PairCounts, attributes: Sequence[str]) -> list[str]:
+def _copies(counts: PairCounts, independent: PairCounts, attributes: Sequence[str]) -> list[str]:
     """Attributes that say the same as an earlier one, or the opposite; each is told once."""
     same = counts.present_present + counts.absent_absent
     opposite = counts.present_absent + counts.absent_present
@@ -78,15 +84,18 @@ def _copies(counts: PairCounts, attributes: Sequence[str]) -> list[str]:
         ),
     )
     allowed = np.minimum(DISAGREE * both, DISAGREE_RARER * rarer)
+    compared = np.triu(rarer >= LEAST_RARER, 1)
+    first, second = np.nonzero(compared & (np.minimum(same, opposite) <= allowed))
+    agrees = (same >= opposite)[first, second]
+    # of each pair both is asked, whether it says the same and whether it says the opposite
+    chance = chance_of_agreement(independent, first, second, agrees) * 2 * np.count_nonzero(compared)
+    sure = chance <= CHANCE
     told: set[int] = set()
     sentences = []
-    for i, j in np.argwhere(
-        np.triu((np.minimum(same, opposite) <= allowed) & (rarer >= LEAST_RARER), 1)
-    ).tolist():
+    for i, j, agree in zip(first[sure].tolist(), second[sure].tolist(), agrees[sure].tolist(), strict=True):
         if i in told or j in told:
             continue
-        told.add(int(j))
-        agree = same[i, j] >= opposite[i, j]
+        told.add(j)
         how = "says the same as" if agree else "says the opposite of"
         number, total = int(max(same[i, j], opposite[i, j])), int(both[i, j])
         share = f"all {total:,}" if number == total else f"{number:,} of {total:,}"

@@ -3,7 +3,7 @@
 "Missing at random" is what training on the known labels alone rests on. Each pair of attributes is a two by two
 table (unknown or known, the other present or absent), each of pixel count and shape a comparison of ranks. All of
 these tests are corrected together (Holm, 1979), and a difference too small to matter is not reported however sure
-it is.
+it is. Where images belong together, the tests take one of each group; what is reported counts all images.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2, fisher_exact, norm, rankdata
 
-from mlcls.labels.pair_counts import BLOCK, PairCounts
+from mlcls.labels.pair_counts import BLOCK, Independent, PairCounts, pick_independent
 
 LEVEL = 0.05  # of all tests of a table together
 LEAST_DIFFERENCE = 0.05  # between two shares of unknowns
@@ -50,7 +50,10 @@ class BySize:
 
 
 def find_dependence(
-    labels: NDArray[np.float32], counts: PairCounts, sizes: NDArray[np.int32] | None = None
+    labels: NDArray[np.float32],
+    counts: PairCounts,
+    sizes: NDArray[np.int32] | None = None,
+    independent: Independent | None = None,
 ) -> tuple[list[ByLabel], list[BySize]]:
     """What the unknown labels depend on.
 
@@ -58,33 +61,53 @@ def find_dependence(
         labels: [N, A], 0 absent, 1 present, NaN unknown.
         counts: of these labels.
         sizes: int [N, 2], width and height in pixels; None tests labels alone.
+        independent: the rows that the tests rest on; None: all of them.
 
     Returns:
-        By label and by size, each sorted by how large the difference is.
+        By label and by size, each sorted by how large the difference is, over all rows.
     """
-    p_labels, shares = _test_labels(counts)
+    tested = independent or pick_independent(labels, counts, None)
+    whole = len(tested.rows) == len(labels)
+    p_labels = _test_labels(tested.counts)
     measures = {} if sizes is None else _measures(sizes)
-    ranked = {name: _test_ranks(labels, values) for name, values in measures.items()}
+    part = slice(None) if whole else tested.rows  # a slice makes no copy
+    ranked = {name: _test_ranks(labels[part], values[part]) for name, values in measures.items()}
     family = [p_labels.ravel(), *(p for p, _ in ranked.values())]
     passed = np.split(_holm(np.concatenate(family)), np.cumsum([len(part) for part in family])[:-1])
-    where_present, where_absent = shares
-    difference = where_present - where_absent
-    told = passed[0].reshape(p_labels.shape) & (np.abs(difference) >= LEAST_DIFFERENCE)
+    where_present, where_absent = _shares(counts)
+    difference, in_tested = where_present - where_absent, np.subtract(*_shares(tested.counts))
+    told = passed[0].reshape(p_labels.shape) & _matters(difference, in_tested, LEAST_DIFFERENCE)
     by_label = [
         ByLabel(int(i), int(j), float(where_present[i, j]), float(where_absent[i, j]))
         for i, j in np.argwhere(told)
     ]
-    by_size = [
-        _by_size(labels, int(index), name, measures[name], float(shift[index]))
-        for (name, (_, shift)), ok in zip(ranked.items(), passed[1:], strict=True)
-        for index in np.flatnonzero(ok & (np.abs(shift) >= LEAST_SHIFT))
-    ]
+    by_size = []
+    for (name, (_, tested_shift)), ok in zip(ranked.items(), passed[1:], strict=True):
+        shift = tested_shift if whole else _test_ranks(labels, measures[name])[1]
+        by_size += [
+            _by_size(labels, int(index), name, measures[name], float(shift[index]))
+            for index in np.flatnonzero(ok & _matters(shift, tested_shift, LEAST_SHIFT))
+        ]
     by_label.sort(key=lambda found: -abs(found.where_present - found.where_absent))
     return by_label, sorted(by_size, key=lambda found: -abs(found.shift))
 
 
-def _test_labels(counts: PairCounts) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """p [A, A] (NaN: not tested) of attribute i's unknowns against attribute j; shares of unknowns [2, A, A]."""
+def _matters(
+    difference: NDArray[np.float64], in_tested: NDArray[np.float64], least: float
+) -> NDArray[np.bool_]:
+    """Which differences, over all rows, are large enough and of the direction that was tested."""
+    return np.asarray((np.abs(difference) >= least) & (difference * in_tested > 0))
+
+
+def _shares(counts: PairCounts) -> NDArray[np.float64]:
+    """[2, A, A] of the images that show attribute j, and of those that do not: the share with i unknown."""
+    unknown, known = _unknown_known(counts)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(unknown / (unknown + known))
+
+
+def _unknown_known(counts: PairCounts) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """[2, A, A] each: how often attribute i is unknown, and known, with attribute j present and absent."""
     unknown = np.stack([counts.unknown_present, counts.unknown_absent])
     known = np.stack(
         [
@@ -92,9 +115,14 @@ def _test_labels(counts: PairCounts) -> tuple[NDArray[np.float64], NDArray[np.fl
             counts.present_absent + counts.absent_absent,
         ]
     )
+    return unknown, known
+
+
+def _test_labels(counts: PairCounts) -> NDArray[np.float64]:
+    """p [A, A] (NaN: not tested) of attribute i's unknowns against attribute j."""
+    unknown, known = _unknown_known(counts)
     column, total = unknown + known, (unknown + known).sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        shares = unknown / column
         expected = np.stack([column * part.sum(axis=0) / total for part in (unknown, known)])
         distance = np.maximum(np.abs(unknown[0] - expected[0, 0]) - 0.5, 0)  # Yates
         statistic = distance**2 * (1 / expected).sum(axis=(0, 1))
@@ -103,7 +131,7 @@ def _test_labels(counts: PairCounts) -> tuple[NDArray[np.float64], NDArray[np.fl
     suspects = (p <= LEVEL / max(1, int(np.count_nonzero(~np.isnan(p))))) & (least < EXACT_BELOW)
     for i, j in np.argwhere(suspects):
         p[i, j] = fisher_exact(np.stack([unknown[:, i, j], known[:, i, j]]).astype(np.int64)).pvalue
-    return p, shares
+    return p
 
 
 def _measures(sizes: NDArray[np.int32]) -> dict[str, NDArray[np.float64]]:

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.stats import mannwhitneyu
+from scipy.stats import hypergeom, mannwhitneyu
 
 from mlcls.labels.health import describe_health
 from mlcls.labels.missingness import find_dependence
-from mlcls.labels.pair_counts import count_pairs
+from mlcls.labels.pair_counts import chance_of_agreement, count_pairs
 
 Labels = NDArray[np.float32]
 
@@ -64,6 +64,44 @@ def test_rare_attributes_are_no_copies_for_being_absent_together() -> None:
     few = np.zeros((300, 2), dtype=np.float32)
     few[:4] = 1  # four images are too few to call it a copy
     assert describe_health(few, list("ab")) == ()
+
+
+def test_sparsely_known_attributes_are_no_copies_by_chance() -> None:
+    rng = np.random.default_rng(11)
+    names = [f"a{i}" for i in range(100)]
+    told = 0
+    for _ in range(20):
+        labels = random_labels(rng, 2000, 100, unknown=0.925, present=0.5)
+        told += any(" says the " in sentence for sentence in describe_health(labels, names, most=1000))
+    assert told <= 3  # one is expected at most; half of the tables have pairs that agree wherever known
+    known = rng.random(2000) < 0.5
+    labels[:, 8] = np.where(known, rng.random(2000) < 0.3, np.nan)
+    labels[:, 9] = labels[:, 8]
+    labels[:, 10] = 1 - labels[:, 8]
+    assert [s.split(" in all")[0] for s in describe_health(labels, names) if " says the " in s] == [
+        "a9 says the same as a8",
+        "a10 says the opposite of a8",
+    ]
+
+
+def test_the_chance_of_agreement_is_the_hypergeometric_tail_or_a_little_more() -> None:
+    rng = np.random.default_rng(12)
+    truth = rng.random(60) < 0.4
+    flips = np.arange(60) < np.arange(6)[:, None]  # column k is wrong in k images
+    labels = np.where(rng.permuted(flips, axis=1), ~truth, truth).T.astype(np.float32)
+    counts = count_pairs(labels)
+    for second in range(1, 6):
+        both, total = counts.present_present[0, second], 60
+        margins = (labels[:, 0].sum(), labels[:, second].sum())
+        tail = hypergeom.sf(both - 1, total, *margins)
+        pair = (np.array([0]), np.array([second]))
+        (bound,) = chance_of_agreement(counts, *pair, np.array([True]))
+        assert tail <= bound * (1 + 1e-9)
+        assert bound <= 6 * tail
+        turned = count_pairs(np.stack([labels[:, 0], 1 - labels[:, second]], axis=1))
+        (opposite,) = chance_of_agreement(turned, np.array([0]), np.array([1]), np.array([False]))
+        assert opposite == pytest.approx(bound)
+        assert chance_of_agreement(counts, *pair, np.array([False])) == 1
 
 
 def test_unknowns_that_go_with_another_attribute_are_told_with_both_shares() -> None:
@@ -130,6 +168,43 @@ def test_independent_labels_with_random_unknowns_rarely_raise_an_alarm(
         found = find_dependence(labels, count_pairs(labels), sizes)
         alarms += bool(found[0] or found[1])
     assert alarms <= 0.05 * tables + 2 * np.sqrt(0.05 * 0.95 * tables)
+
+
+def test_what_is_constant_within_a_person_is_no_evidence_image_by_image() -> None:
+    rng = np.random.default_rng(14)
+    persons, each, tables = 40, 50, 150
+    names = list("abcdef")
+    groups = rng.permutation(np.repeat(np.arange(persons), each))
+    grouped = alone = 0
+    for _ in range(tables):
+        labels = random_labels(rng, persons, 6, 0.3)[groups]
+        sizes = rng.integers(100, 900, (persons, 2)).astype(np.int32)[groups]
+        grouped += bool(describe_health(labels, names, sizes, groups))
+        alone += bool(describe_health(labels, names, sizes))
+    assert grouped <= 0.05 * tables
+    assert alone > 0.9 * tables
+
+
+def test_what_persons_hide_and_copy_is_found_between_persons() -> None:
+    rng = np.random.default_rng(15)
+    labels = random_labels(rng, 200, 4, 0.0)
+    labels[:, 3] = labels[:, 2]
+    labels[(labels[:, 1] == 1) & (rng.random(200) < 0.7), 0] = np.nan
+    groups = np.repeat(np.arange(200), 5)
+    sizes = np.full((1000, 2), 100, dtype=np.int32)
+    sizes[np.isnan(labels[groups, 0])] += rng.integers(0, 9, (int(np.isnan(labels[groups, 0]).sum()), 2))
+    said = describe_health(labels[groups], ["age", "beard", "hat", "cap"], sizes, groups)
+    shares = [np.isnan(labels[part, 0]).mean() for part in (labels[:, 1] == 1, labels[:, 1] == 0)]
+    assert said[0] == "cap says the same as hat in all 1,000 images where both are known"
+    assert any(f"age: unknown for {shares[0]:.0%}" in sentence and "beard" in sentence for sentence in said)
+    assert any(sentence.startswith("age: unknown rather in larger images") for sentence in said)
+
+
+def test_few_persons_agree_by_chance_however_many_images_there_are() -> None:
+    persons = np.array([[1, 1], [0, 0], [1, 1], [0, 0]], dtype=np.float32)
+    labels = np.repeat(persons, 100, axis=0)
+    assert describe_health(labels, ["hat", "cap"], groups=np.repeat(np.arange(4), 100)) == ()
+    assert len(describe_health(labels, ["hat", "cap"])) == 1
 
 
 def test_of_many_sentences_the_rest_is_counted() -> None:

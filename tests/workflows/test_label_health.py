@@ -13,7 +13,7 @@ from toy_data import TINY, write_toy
 
 from mlcls.errors import RecipeError
 from mlcls.recipe import Recipe
-from mlcls.workflows.data import LabelledImages, gather
+from mlcls.workflows.data import LabelledImages, gather, gather_unsplit
 
 CELLS = "1 0 1"
 
@@ -89,6 +89,20 @@ def test_rows_of_one_group_column_value_and_of_one_photo_are_one_group(table: Pa
     table.write_text("\n".join([lines[0] + " who", *rows]) + "\n")
     data = gathered(table, group_column="who")
     assert names_by_group(data) == [["img_003.png", "900.png", "901.jpg", "902.png"]]
+
+
+def test_images_of_few_persons_are_no_evidence_of_a_copy(table: Path) -> None:
+    lines = table.read_text().splitlines()
+    rows = [f"{line} {line.split()[1]} p{i % 4 if i < 30 else 0}" for i, line in enumerate(lines[1:])]
+    table.write_text("\n".join([lines[0] + " crimson who", *rows]) + "\n")
+    recipes = [
+        Recipe(labels=str(table), group_column=column, attributes=("red", "crimson"))
+        for column in (None, "who")
+    ]
+    for read in (gather, gather_unsplit):
+        alone, grouped = (read(recipe, Console(quiet=True)).facts.health for recipe in recipes)
+        assert any(sentence.startswith("crimson says the same as red") for sentence in alone)
+        assert not any(sentence.startswith("crimson") for sentence in grouped)
 
 
 def test_health_reaches_the_record_the_console_and_inspect(
