@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from mlcls.scoring.cells import BoolArray, is_present
 from mlcls.scoring.estimators import Known, estimator_named, read_known
 from mlcls.scoring.objectives import Cuts, Objective, parse_objective
-from mlcls.scoring.optima import IntArray
+from mlcls.scoring.optima import IntArray, judge
 
 FOLDS = 5
 RESAMPLES = 100  # of the robust estimator in each fold: half of what the thresholds themselves get
@@ -121,6 +121,5 @@ def divide(
 
 def _figures(counts: list[int], aim: Objective) -> tuple[float | None, float | None]:
     tn, fp, fn, tp = counts
-    assert aim.rank is not None
     cuts = Cuts(np.array([tp]), np.array([fp]), tp + fn, fp + tn)
-    return float(aim.rank(cuts, *aim.numbers).value[0]), 2 * tp / (2 * tp + fp + fn)
+    return float(judge(aim, cuts).value[0]), 2 * tp / (2 * tp + fp + fn)

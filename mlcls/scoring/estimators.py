@@ -22,6 +22,7 @@ from mlcls.scoring.optima import (
     draw_weights,
     evenly,
     first_best,
+    judge,
     judge_resamples,
     midway,
     resampled_cuts,
@@ -138,7 +139,7 @@ def exact(known: Known, aim: Objective, resamples: int, seed: int) -> Estimate:
         if notes[column]:
             continue
         cuts, counts = cut_points(positives.scores, negatives.scores)
-        merit = aim.rank(counts, *aim.numbers)
+        merit = judge(aim, counts)
         best = best_cut(merit, cuts)
         thresholds[column] = cuts[best]
         notes[column] = _unmet(aim, counts, merit, best)
@@ -198,7 +199,8 @@ def _mean(draws: FloatArray, common: FloatArray) -> FloatArray:
     """Over the resamples that gave one, [A]; the common mean for an attribute to which none gave one."""
     given = ~np.isnan(draws)
     total = np.where(given, draws, 0).sum(axis=0)
-    return np.where(given.any(axis=0), total / np.maximum(given.sum(axis=0), 1), common.mean())
+    mean: FloatArray = np.where(given.any(axis=0), total / np.maximum(given.sum(axis=0), 1), common.mean())
+    return mean
 
 
 def _logit(probabilities: FloatArray) -> FloatArray:
@@ -261,8 +263,7 @@ def _moved_midway(known: Known, thresholds: FloatArray) -> FloatArray:
 
 def _has_floor(aim: Objective) -> bool:
     """Whether cut points have to reach something, told by judging two of them."""
-    assert aim.rank is not None
-    return aim.rank(Cuts(np.array([1, 0]), np.array([1, 0]), 1, 1), *aim.numbers).floored is not None
+    return judge(aim, Cuts(np.array([1, 0]), np.array([1, 0]), 1, 1)).floored is not None
 
 
 def _unmet(aim: Objective, counts: Cuts, merit: Merit, best: int) -> str:

@@ -58,7 +58,10 @@ class Merit:
     Attributes:
         value: [K], the figure to report.
         order: the best cut has the largest first array; among equals the largest second; and so on.
-        floored: [K], the figure that has to reach the objective's first number, if there is one.
+        floored: [K], the figure that has to reach the objective's first number, if there is one; None for an
+            objective without numbers, as all from outside are.
+
+    All are finite: a cut that must not be chosen gets a very small number.
     """
 
     value: FloatArray
@@ -140,7 +143,8 @@ class _Number:
 
 
 def _positive(letter: str) -> _Number:
-    return _Number(letter, "a number above 0", lambda number: number > 0)
+    # beyond these bounds squares and sums over images can leave the range of a float
+    return _Number(letter, "a number above 0, from 1e-9 to 1e9", lambda number: 1e-9 <= number <= 1e9)
 
 
 def _fraction(letter: str) -> _Number:

@@ -16,7 +16,7 @@ IntArray = NDArray[np.int64]
 UNTUNED = 0.5
 MOST_CUTS = 512  # more ways to part the scores are thinned before they are resampled
 
-BUILT_IN = frozenset(rank for rank, _ in OBJECTIVES.values() if rank is not None)
+BUILT_IN = tuple(rank for rank, _ in OBJECTIVES.values() if rank is not None)
 
 
 def cut_points(positives: NDArray[Any], negatives: NDArray[Any]) -> tuple[FloatArray, Cuts]:
@@ -66,22 +66,39 @@ def midway(threshold: float, scores: NDArray[Any]) -> float:
 
 
 def best_cut(merit: Merit, thresholds: FloatArray) -> int:
-    """The index of the best cut point; among equals the nearest to 0.5, then the higher.
-
-    Raises:
-        RecipeError: the objective (one from outside) did not give a number for every cut point.
-    """
+    """The index of the best cut point; among equals the nearest to 0.5, then the higher."""
     best = np.arange(len(thresholds))
     for figure in (*merit.order, -np.abs(thresholds - UNTUNED), thresholds):
-        _check(figure, thresholds.shape)
         kept = figure[best]
         best = best[kept == kept.max()]
     return int(best[0])
 
 
-def _check(figure: FloatArray, shape: tuple[int, ...]) -> None:
-    if figure.shape != shape or np.isnan(figure).any():
-        raise RecipeError(f"{FLAG}: the function must give a number for each of the cut points, and no NaN")
+def judge(aim: Objective, cuts: Cuts) -> Merit:
+    """How good each of K cut points is.
+
+    Raises:
+        RecipeError: the objective is one from outside, and what it gives is not a `Merit` as that is described.
+    """
+    assert aim.rank is not None
+    merit = aim.rank(cuts, *aim.numbers)
+    if _is_built_in(aim):
+        return merit
+    if not isinstance(merit, Merit) or not merit.order:
+        raise RecipeError(f"{FLAG}: '{aim.text}' must give a Merit with at least one array in its order")
+    if merit.floored is not None and not aim.numbers:
+        raise RecipeError(f"{FLAG}: '{aim.text}' has no number that Merit.floored could reach; leave it None")
+    for figure in (merit.value, *merit.order, *([] if merit.floored is None else [merit.floored])):
+        if np.shape(figure) != cuts.tp.shape or not np.isfinite(figure).all():
+            raise RecipeError(
+                f"{FLAG}: '{aim.text}' must give a finite number for each of the cut points, "
+                f"so arrays of shape {cuts.tp.shape} without NaN and infinity"
+            )
+    return merit
+
+
+def _is_built_in(aim: Objective) -> bool:
+    return any(aim.rank is rank for rank in BUILT_IN)  # by identity: a callable need not be hashable
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,18 +194,15 @@ def judge_resamples(aim: Objective, cuts: Cuts) -> tuple[FloatArray, ...]:
     """The `Merit.order` of `resampled_cuts`, each [K, B'].
 
     Raises:
-        RecipeError: the objective (one from outside) did not give a number for every cut point.
+        RecipeError: as `judge`.
     """
-    assert aim.rank is not None
-    if aim.rank in BUILT_IN:  # these broadcast; one from outside was promised plain counts
-        return aim.rank(cuts, *aim.numbers).order
+    if _is_built_in(aim):  # these broadcast; one from outside was promised plain counts
+        return judge(aim, cuts).order
     positive, negative = np.atleast_1d(cuts.positive).tolist(), np.atleast_1d(cuts.negative).tolist()
-    orders = []
-    for b, (P, N) in enumerate(zip(positive, negative, strict=True)):
-        order = aim.rank(Cuts(cuts.tp[:, b], cuts.fp[:, b], P, N), *aim.numbers).order
-        for figure in order:
-            _check(figure, cuts.tp[:, b].shape)
-        orders.append(order)
+    orders = [
+        judge(aim, Cuts(cuts.tp[:, b], cuts.fp[:, b], P, N)).order
+        for b, (P, N) in enumerate(zip(positive, negative, strict=True))
+    ]
     return tuple(np.stack(figures, axis=1) for figures in zip(*orders, strict=True))
 
 

@@ -18,7 +18,7 @@ from mlcls.scoring.estimators import (
     read_known,
 )
 from mlcls.scoring.objectives import OBJECTIVES, Cuts, Objective, parse_objective
-from mlcls.scoring.optima import UNTUNED, FloatArray, best_cut, cut_points
+from mlcls.scoring.optima import UNTUNED, FloatArray, best_cut, cut_points, judge
 
 __all__ = [
     "ESTIMATORS",
@@ -163,7 +163,7 @@ def _value_at(threshold: float, known: Known, column: int, aim: Objective) -> fl
     if aim.rank is None or not present.any() or not absent.any():
         return None
     tp, fp = np.array([_count(present & yes)]), np.array([_count(absent & yes)])
-    return float(aim.rank(Cuts(tp, fp, _count(present), _count(absent)), *aim.numbers).value[0])
+    return float(judge(aim, Cuts(tp, fp, _count(present), _count(absent))).value[0])
 
 
 def _count(cells: BoolArray) -> int:

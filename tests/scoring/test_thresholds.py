@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mlcls.errors import NumericalError, RecipeError
 from mlcls.scoring.cells import is_present
 from mlcls.scoring.metrics import evaluate
-from mlcls.scoring.objectives import OBJECTIVES
+from mlcls.scoring.objectives import OBJECTIVES, Merit, Objective
 from mlcls.scoring.thresholds import (
     LEAST_POSITIVE,
     TunedThreshold,
@@ -259,11 +259,13 @@ def test_every_objective_tunes_and_keeps_its_own_words(name):
         ("fbeta:0", "above 0"),
         ("fbeta:nan", "above 0"),
         ("fbeta:inf", "above 0"),
+        ("fbeta:1e-200", "from 1e-9 to 1e9"),
+        ("cost:1e308,1e308", "from 1e-9 to 1e9"),
         ("f1:2", "write f1, without a number"),
         ("f1:", "write f1, without a number"),
         ("precision:90", "where P is a number from 0 to 1"),
         ("recall:high", "write recall:R"),
-        ("cost:1", "write cost:FP,FN, where FP is a number above 0 and FN"),
+        ("cost:1", "write cost:FP,FN, where FP is a number above 0, from 1e-9 to 1e9 and FN"),
         ("cost:1,2,3", "write cost:FP,FN"),
         ("fixed:-0.1", "write fixed:T"),
         ("no_such_module:gain", "cannot import 'no_such_module'"),
@@ -289,8 +291,45 @@ def test_an_objective_from_outside(tmp_path, monkeypatch):
     (robust,) = tune_report(labels, scores, "my_aims:true_positives", estimator="robust")
     assert robust.interval[0] <= robust.threshold <= robust.interval[1]
     for estimator in ("exact", "robust"):
-        with pytest.raises(RecipeError, match="a number for each of the cut points"):
+        with pytest.raises(RecipeError, match="'my_aims:broken' must give a finite number for each"):
             tune(labels, scores, "my_aims:broken", estimator=estimator)
+
+
+class Unhashable:
+    """A callable with settings, as a mutable dataclass is."""
+
+    __hash__ = None
+
+    def __init__(self, make):
+        self.make = make
+
+    def __call__(self, cuts):
+        return self.make(cuts.tp - 2.0 * cuts.fp)
+
+
+@pytest.mark.parametrize("estimator", ["exact", "robust"])
+def test_what_an_objective_from_outside_may_give(estimator):
+    labels, scores = [[1], [1], [0], [1], [0]], [[0.9], [0.8], [0.6], [0.3], [0.1]]
+
+    def report(make):
+        return tune_report(labels, scores, Objective("my:aim", Unhashable(make)), estimator=estimator)[0]
+
+    assert report(lambda gain: Merit(gain, (gain,))).value == (2 if estimator == "exact" else 0)
+    finite, floored, order = (
+        "a finite number",
+        "no number that Merit.floored could reach",
+        "at least one array",
+    )
+    for make, message in (
+        (lambda gain: Merit(gain + np.inf, (gain,)), finite),
+        (lambda gain: Merit(gain, (gain, gain * nan)), finite),
+        (lambda gain: Merit(gain, (1.0,)), finite),
+        (lambda gain: Merit(gain, (gain,), gain), floored),
+        (lambda gain: Merit(gain, ()), order),
+        (lambda gain: gain, order),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            report(make)
 
 
 def test_scores_that_are_no_probabilities_are_refused():
