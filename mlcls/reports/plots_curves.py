@@ -107,8 +107,13 @@ def threshold_figure(
 ) -> Figure:
     """Draw precision, recall and F1 against the threshold, a tile an attribute.
 
+    The lines are steps: nothing changes between two neighbouring scores. Above the highest score nothing is
+    predicted present, so there precision is left out.
+
     Args:
         curves: (thresholds, precision, recall, F1), [K] each, of each attribute [A]; None or empty is undefined.
+            Thresholds as in `threshold_curve`, ascending: midway between neighbouring scores, all or some of them,
+            the last above every score.
         thresholds: the rows of `thresholds.json` [A]: `name`, `threshold`, perhaps `interval` [low, high].
         title: above the picture.
     """
@@ -131,7 +136,7 @@ def threshold_figure(
     lines = [_arrays(curve) for curve in curves[: len(names)]]
     _bands(tiles, np.clip(spans, 0, 1))
     for part, (_, colour, style) in enumerate(styles, start=1):
-        parts = [None if line is None else (line[0], line[part]) for line in lines]
+        parts = [None if line is None else _held(line, part) for line in lines]
         draw_curves(tiles, parts, color=colour, linestyle=style)
     marks = [i for i, value in enumerate(chosen) if np.isfinite(value)]
     segments(
@@ -194,6 +199,35 @@ def _steps(line: Points) -> Points:
     found = recall > 0
     recall, precision = np.append(0.0, recall[found]), precision[found]
     return np.repeat(recall, 2)[1:-1], np.repeat(precision, 2)
+
+
+def _held(line: tuple[FloatArray, ...], part: int) -> Points | None:
+    """A figure of a threshold curve as steps over all thresholds from 0 to 1; 1 is precision, 2 recall, 3 F1."""
+    thresholds, values = line[0], line[part]
+    edges = np.concatenate([[0.0], np.clip(_changes(thresholds), 0, 1), [1.0]])
+    if part == 1 and line[1][-1] == 0 and line[2][-1] == 0:  # nothing is predicted: 0 is but a convention
+        values, edges = values[:-1], edges[:-1]
+    return (np.repeat(edges, 2)[1:-1], np.repeat(values, 2)) if len(values) else None
+
+
+def _changes(thresholds: FloatArray) -> FloatArray:
+    """The scores that part the thresholds, [K - 1]: where the figures change.
+
+    Thresholds that are the midpoints of all neighbouring scores, the first of 0 and the lowest, give the scores
+    away: each is twice a threshold less the score before. Where some are left out, the middle of two neighbours
+    stands for the scores between them; the highest score follows from the last threshold, midway to 1.
+    """
+    if len(thresholds) < 2:
+        return np.empty(0)
+    low, high = thresholds[:-1], thresholds[1:]
+    signs = (-1.0) ** np.arange(len(low))
+    scores = 2 * signs * np.cumsum(signs * low)
+    highest = 2 * thresholds[-1] - 1
+    if np.all((scores >= low - 1e-6) & (scores <= high + 1e-6)) and abs(scores[-1] - highest) < 1e-6:
+        return scores
+    changes = (low + high) / 2
+    changes[-1] = np.clip(highest, low[-1], high[-1])
+    return changes
 
 
 def _bands(tiles: Tiles, spans: FloatArray) -> None:

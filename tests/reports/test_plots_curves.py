@@ -133,7 +133,32 @@ def test_a_threshold_stands_in_its_interval() -> None:
     assert in_tile(figure, bands[0].vertices)[:, 0].min() == 0.25
     assert in_tile(figure, bands[0].vertices)[:, 0].max() == 1
     for colour, part in ((VERMILION, LINE), (GREEN, 1 - LINE), (BLUE, np.full(30, 0.5))):
-        assert np.allclose(lines(figure, colour)[0][:, 1], part)
+        assert np.allclose(lines(figure, colour)[0][:, 1], np.repeat(part, 2))
+
+
+def test_figures_hold_from_score_to_score() -> None:
+    scores = np.array([0.1, 0.3, 0.35, 0.5])  # the highest two are present, so precision ends at 1
+    thresholds = (np.append(0, scores) + np.append(scores, 1)) / 2
+    precision = np.array([0.5, 2 / 3, 1, 1, 0])
+    recall = np.array([1, 1, 1, 0.5, 0])
+    figure = threshold_figure(
+        [(thresholds, precision, recall, recall)], [{"name": "hat", "threshold": thresholds[3]}]
+    )
+    ends = np.array([0, 0.1, 0.1, 0.3, 0.3, 0.35, 0.35, 0.5, 0.5, 1])
+    (drawn,) = lines(figure, GREEN)
+    assert np.allclose(drawn, np.column_stack((ends, np.repeat(recall, 2))))
+    (drawn,) = lines(figure, VERMILION)
+    # nothing is predicted above 0.5, so there is no precision, and no fall to 0
+    assert np.allclose(drawn, np.column_stack((ends[:-2], np.repeat(precision[:-1], 2))))
+
+
+def test_of_thinned_thresholds_the_last_step_ends_at_the_highest_score() -> None:
+    thresholds, recall = np.array([0.1, 0.4, 0.45, 0.75]), np.array([1, 0.9, 0.5, 0])
+    curve = (thresholds, np.array([0.3, 0.5, 1, 0]), recall, recall)
+    figure = threshold_figure([curve], [{"name": "hat", "threshold": 0.45}])
+    (drawn,) = lines(figure, VERMILION)
+    assert np.allclose(drawn[:, 0], [0, 0.25, 0.25, 0.425, 0.425, 0.5])
+    assert drawn[-1].tolist() == [0.5, 1]
 
 
 def test_a_bin_is_a_dot_as_large_as_it_counts() -> None:
