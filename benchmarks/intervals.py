@@ -109,7 +109,7 @@ def repeat(setting: Setting, resamples: int, with_rivals: bool, number: int) -> 
     found = intervals(labels, scores, limits, **options)
     overall = [holds(found.overall["macro"][name], macro[k]) for k, name in enumerate(FIGURES)]
     overall += [holds(found.overall["micro"][name], micro[k]) for k, name in enumerate(FIGURES[:2])]
-    units = evidence(labels, scores, options["groups"]).attributes
+    units = evidence(labels, [(scores, limits)], options["groups"]).attributes[:, ALL.index("f1")]
     single = np.full((len(units), 3), np.nan)
     for a in np.flatnonzero(units >= ENOUGH):
         single[a] = [holds(found.attributes[a][name], figures[a, k]) for k, name in enumerate(FIGURES)]

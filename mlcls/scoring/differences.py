@@ -14,6 +14,8 @@ from mlcls.scoring.intervals import (
     LEVEL,
     RESAMPLES,
     Evidence,
+    Interval,
+    add_still,
     evidence,
     is_moved,
     mean_spread,
@@ -43,7 +45,9 @@ def paired_differences(
 
     The interval of a difference d with replicates d* is 2 d - mean d* -+ k t sd d*, with k and t as in
     `intervals`; it always holds d, and needs no scale of its own, for a difference lies about 0. A difference
-    other than 0 that no resample moves gets the bound of `intervals` on the side of 0.
+    other than 0 that no resample moves gets the bound of `intervals` to both sides, within -1 and 1; of the
+    coverage error, which has no such range, None. Precision rests on the model that predicts the fewest
+    images present, and has no interval where that is one or none.
 
     An attribute is `changed` when its F1 or its average precision differs: t tests of d / (k sd d*) with
     n - 1 degrees of freedom, corrected over both figures of all attributes by the step-down method of Holm
@@ -74,14 +78,13 @@ def paired_differences(
         raise ValueError(f"level must lie between 0 and 1; got {level}")
     scorers = [Scorer(labels, scores, thresholds) for scores, thresholds in models]
     names = attribute_names(attributes, scorers[0].attributes)
-    held = evidence(labels, models[0][0], groups)
     ones = np.ones((1, scorers[0].images), dtype=np.int32)
     first, first_drawn = scorers[0].score(ones), replicates(scorers[0], groups, resamples, seed)
     found = []
-    for scorer in scorers[1:]:
-        point = _minus(scorer.score(ones), first)
+    for scorer, model in zip(scorers[1:], models[1:], strict=True):
+        held = evidence(labels, [models[0], model], groups)
         drawn = _minus(replicates(scorer, groups, resamples, seed), first_drawn)
-        found.append(_compare(point, drawn, held, names, level))
+        found.append(_compare(scorer.score(ones), first, drawn, held, names, level))
     unit = "images" if groups is None else "groups"
     return {"level": level, "resamples": resamples, "unit": unit, "models": found}
 
@@ -95,31 +98,66 @@ def _minus(one: Replicates, other: Replicates) -> Replicates:
     )
 
 
-def _compare(
-    point: Replicates, drawn: Replicates, held: Evidence, names: list[str], level: float
+def _silence_as_nought(point: Replicates) -> Replicates:
+    """The figures as `metrics.evaluate` gives them, where precision is 0 without a prediction."""
+
+    def filled(figures: FloatArray) -> FloatArray:
+        return np.where(np.isnan(figures[..., -1:]), np.nan, np.nan_to_num(figures))
+
+    return Replicates(filled(point.attributes), point.macro, filled(point.micro), point.images)
+
+
+def _macro(
+    point: Replicates,
+    drawn: Replicates,
+    held: Evidence,
+    parts: Sequence[Interval | None],
+    f: int,
+    level: float,
 ) -> dict[str, Any]:
-    macro, units = {}, int(held.attributes.sum())
-    for f, name in enumerate(FIGURES):
-        spread = mean_spread(drawn.attributes[:, :, f], held.attributes)
-        macro[name] = _difference(point.macro[0, f], drawn.macro[:, f], units, level, spread)
+    used, units = ~np.isnan(point.attributes[0, :, -1]), int(held.distinct[f])
+    columns = drawn.attributes[:, used, f]
+    spread = mean_spread(columns, held.attributes[used, f], units)
+    found = _difference(point.macro[0, f], drawn.macro[:, f], units, level, spread)
+    if found["difference"] is not None:
+        kept = [part for part, use in zip(parts, used, strict=True) if use]
+        found["interval"] = add_still(
+            found["difference"], found["interval"], point.attributes[0, used, f], columns, kept, (-1.0, 1.0)
+        )
+    return found
+
+
+def _compare(
+    one: Replicates, other: Replicates, drawn: Replicates, held: Evidence, names: list[str], level: float
+) -> dict[str, Any]:
+    point = _minus(_silence_as_nought(one), _silence_as_nought(other))
+    each = [
+        [
+            _difference(x, drawn.attributes[:, a, f], int(held.attributes[a, f]), level)
+            for f, x in enumerate(figures)
+        ]
+        for a, figures in enumerate(point.attributes[0])
+    ]
+    macro = {
+        name: _macro(point, drawn, held, [row[f]["interval"] for row in each], f, level)
+        for f, name in enumerate(FIGURES)
+    }
     micro = {
-        name: _difference(point.micro[0, f], drawn.micro[:, f], held.pool, level)
+        name: _difference(point.micro[0, f], drawn.micro[:, f], int(held.pool[f]), level)
         for f, name in enumerate(FIGURES)
     }
     images = {}
     for f, name in enumerate(IMAGES):
         units = held.known if name in ("exact_match", "hamming_loss") else held.positive
+        still = not is_moved(drawn.images[:, f][~np.isnan(drawn.images[:, f])])
         images[name] = _difference(point.images[0, f], drawn.images[:, f], units, level)
+        if name == "coverage_error" and still and abs(point.images[0, f]) > 1e-12:
+            images[name]["interval"] = None
     samples = {name: images.pop(name) for name in DECISIONS}
     rows = [
         {
             "name": name,
-            **{
-                figure: _difference(
-                    point.attributes[0, a, f], drawn.attributes[:, a, f], int(held.attributes[a]), level
-                )
-                for f, figure in enumerate(FIGURES)
-            },
+            **dict(zip(FIGURES, each[a], strict=True)),
             "p_adjusted": None if p is None else float(p),
             "changed": None if p is None else bool(p <= 1 - level),
         }
@@ -137,8 +175,9 @@ def _difference(
     if units < LEAST_UNITS or len(defined) < max(2, LEAST_DEFINED * len(drawn)):
         return {"difference": float(point), "interval": None}
     if not is_moved(defined):
-        bound = point - np.sign(point) * min(abs(point), reach_of_none(units, level))
-        return {"difference": float(point), "interval": sorted((float(point), float(bound)))}
+        reach = reach_of_none(units, level) if abs(point) > 1e-12 else 0.0
+        low, high = max(float(point) - reach, -1.0), min(float(point) + reach, 1.0)
+        return {"difference": float(point), "interval": [low, high]}
     k, freedom = spread or (np.sqrt(units / (units - 1)), units - 1)
     middle = 2 * float(point) - float(defined.mean())
     reach = k * quantile(level, freedom) * float(defined.std(ddof=1))
@@ -152,7 +191,7 @@ def _adjusted(point: Replicates, drawn: Replicates, held: Evidence) -> list[floa
     p = np.array(
         [
             [
-                _p_value(point.attributes[0, a, f], drawn.attributes[:, a, f], int(held.attributes[a]))
+                _p_value(point.attributes[0, a, f], drawn.attributes[:, a, f], int(held.attributes[a, f]))
                 for f in columns
             ]
             for a in range(len(held.attributes))

@@ -9,8 +9,10 @@ of the figure x and its bootstrap replicates x*: the variance-stabilising scale 
 interval stays within 0 and 1; the bootstrap's own estimate of the bias taken off (Efron & Tibshirani 1993,
 An Introduction to the Bootstrap, section 10.2); Student's t with n - 1 degrees of freedom and k^2 = n/(n - 1)
 for the narrowness of the bootstrap in small samples (Hesterberg 2015, What teachers should know about the
-bootstrap), where n counts the images (or groups) of the attribute's rarer class. For a macro figure k^2 and
-the degrees of freedom are those of a mean of attributes (Welch 1947, Satterthwaite 1946).
+bootstrap), where n counts the images (or groups) of the attribute's rarer class; for precision, whose trials
+are the cells predicted present, no more than hold one of those. For a macro figure k^2 and the degrees of
+freedom are those of a mean of attributes (Welch 1947, Satterthwaite 1946), the latter at most what the distinct
+images of all attributes allow: attributes that are present on the same few images are no independent evidence.
 `benchmarks/intervals.py` measures how often the truth is held.
 """
 
@@ -22,8 +24,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
-from mlcls.scoring.cells import BoolArray, known_cells
-from mlcls.scoring.metrics import FIGURES
+from mlcls.scoring.cells import BoolArray, is_present, known_cells
+from mlcls.scoring.metrics import FIGURES, thresholds_per_attribute
 from mlcls.scoring.resampling import IMAGES, Replicates, Scorer, group_members, replicates
 from mlcls.scoring.sample_metrics import DECISIONS
 
@@ -55,14 +57,19 @@ class Intervals:
 class Evidence:
     """What the figures rest on, counted in units of drawing: images, or groups.
 
+    Each of the first three has a column for each of the `FIGURES`: the units with a known cell of the rarer
+    class, for precision no more than the units with a known cell predicted present.
+
     Attributes:
-        attributes: int [A], units with a known cell of the attribute's rarer class.
-        pool: the same of all known cells together.
+        attributes: int [A, 6], of each attribute.
+        pool: int [6], of all known cells together.
+        distinct: int [6], of any attribute that has both classes: a unit counts once however many it carries.
         known, positive: units with a known cell, with a known positive.
     """
 
     attributes: NDArray[np.int64]
-    pool: int
+    pool: NDArray[np.int64]
+    distinct: NDArray[np.int64]
     known: int
     positive: int
 
@@ -82,11 +89,17 @@ def intervals(
     Images are drawn with replacement, or whole groups where groups are given. An attribute that a resample
     leaves without a known positive or negative is left out of that resample's macro. An interval always
     holds the figure itself. It is None where the figure is undefined, where fewer than `LEAST_DEFINED` of the
-    resamples define it, and for an attribute or pool with one image (or group) of the rarer class.
+    resamples define it, and for an attribute or pool with one image (or group) of the rarer class; for
+    precision also where one image at most has a cell predicted present, and for a macro figure where every
+    attribute's is None.
 
-    A figure of exactly 0 or 1 that no resample moves gets the exact bound of n successes in n trials,
-    (1 - level)/2 to the power 1/n, in place of an interval of no width: nothing wrong in 10 images is not
-    perfection. Macro figures that no resample moves get the mean of their attributes' intervals.
+    A figure that no resample moves gets a bound in place of an interval of no width, for nothing wrong in 10
+    images is not perfection: the figure plus and minus 1 - ((1 - level)/2)^(1/n), within its range. At 0 and
+    1 that is the exact bound of n successes in n trials; between them, where all images are alike, it is how
+    many images could be otherwise. An F1 of 0 gets 2 r/(1 + r) of that bound r: F1 is 2 J/(1 + J) of the
+    share J of right cells among those present or predicted so. In a macro figure the attributes that no
+    resample moves add the mean of their reaches, as if all erred together, to the resamples' by root of the
+    sum of squares (the recovery of variances of Zou & Donner 2008).
 
     Args:
         labels, scores, thresholds: as in `metrics.evaluate`.
@@ -104,11 +117,11 @@ def intervals(
     scorer = Scorer(labels, scores, thresholds)
     point = scorer.score(np.ones((1, scorer.images), dtype=np.int32))
     drawn = replicates(scorer, groups, resamples, seed)
-    held = evidence(labels, scores, groups)
+    held = evidence(labels, [(scores, thresholds)], groups)
     each = [
         [
-            one_interval(x, drawn.attributes[:, a, f], int(held.attributes[a]), level)
-            for f, x in enumerate(figures)
+            one_interval(x, drawn.attributes[:, a, f], int(held.attributes[a, f]), level, f1=name == "f1")
+            for f, (name, x) in enumerate(zip(FIGURES, figures, strict=True))
         ]
         for a, figures in enumerate(point.attributes[0])
     ]
@@ -118,7 +131,9 @@ def intervals(
         "unit": "images" if groups is None else "groups",
         "macro": _macro(point, drawn, held, each, level),
         "micro": {
-            name: one_interval(point.micro[0, f], drawn.micro[:, f], held.pool, level)
+            name: one_interval(
+                point.micro[0, f], drawn.micro[:, f], int(held.pool[f]), level, f1=name == "f1"
+            )
             for f, name in enumerate(FIGURES)
         },
         **_image_intervals(point, drawn, held, level, scorer.attributes),
@@ -126,18 +141,42 @@ def intervals(
     return Intervals(overall, [dict(zip(FIGURES, row, strict=True)) for row in each])
 
 
-def evidence(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike | None) -> Evidence:
-    """Count what the figures of `labels` rest on. Arguments as in `intervals`."""
-    _, present, absent = known_cells(labels, scores)
+def evidence(
+    labels: ArrayLike, models: Sequence[tuple[ArrayLike, ArrayLike]], groups: ArrayLike | None
+) -> Evidence:
+    """Count what the figures of `labels` rest on.
+
+    Args:
+        labels, groups: as in `intervals`.
+        models: `(scores, thresholds)`, one or more; of several, precision rests on the one that predicts the
+            fewest units present.
+    """
+    _, present, absent = known_cells(labels, models[0][0])
     members, _ = group_members(groups, len(present))
 
     def count(cells: BoolArray) -> NDArray[np.int64]:
         """Units with such a cell, of each column."""
         return np.array([len(np.unique(members[column])) for column in cells.T], dtype=np.int64)
 
-    positive, negative = present.any(axis=1), absent.any(axis=1)
-    some = count(np.stack([positive, negative, positive | negative], axis=1)).tolist()
-    return Evidence(np.minimum(count(present), count(absent)), min(some[:2]), some[2], some[0])
+    def anywhere(cells: BoolArray) -> BoolArray:
+        return np.asarray(cells.any(axis=1, keepdims=True), dtype=np.bool_)
+
+    positives, negatives = count(present), count(absent)
+    both = (positives > 0) & (negatives > 0)
+    rarer = np.where(positives <= negatives, present, absent) & both
+    pool = np.minimum(count(anywhere(present)), count(anywhere(absent)))
+    trials = [np.minimum(positives, negatives), pool, count(anywhere(rarer))]
+    predicted = trials.copy()
+    for scores, thresholds in models:
+        hits = is_present(scores, thresholds_per_attribute(thresholds, len(both))) & (present | absent)
+        counts = [count(hits), count(anywhere(hits)), count(anywhere(hits & both))]
+        predicted = [np.minimum(one, other) for one, other in zip(predicted, counts, strict=True)]
+    each, pooled, distinct = (
+        np.stack([few if name == "precision" else all_ for name in FIGURES], axis=1)
+        for few, all_ in zip(predicted, trials, strict=True)
+    )
+    known, positive = (int(count(anywhere(cells))[0]) for cells in (present | absent, present))
+    return Evidence(each, pooled[0], distinct[0], known, positive)
 
 
 def one_interval(
@@ -148,6 +187,7 @@ def one_interval(
     *,
     widening: float | None = None,
     freedom: float | None = None,
+    f1: bool = False,
 ) -> Interval | None:
     """The interval of a figure within 0 and 1, see the module's docstring.
 
@@ -156,13 +196,16 @@ def one_interval(
         drawn: [R], its replicates, NaN where undefined.
         units: n, from which the widening k and the degrees of freedom follow unless they are given.
         level: the share of such intervals that should hold the truth.
+        f1: whether the figure is an F1, whose bound at 0 is another.
     """
     defined = drawn[~np.isnan(drawn)]
     if np.isnan(point) or units < LEAST_UNITS or len(defined) < max(2, LEAST_DEFINED * len(drawn)):
         return None
     if not is_moved(defined):
         reach = reach_of_none(units, level)
-        return [float(point - reach * (point == 1)), float(point + reach * (point == 0))]
+        if f1 and point == 0:
+            reach = 2 * reach / (1 + reach)
+        return [max(float(point) - reach, 0.0), min(float(point) + reach, 1.0)]
     turned, centre = _arcsine(defined), float(_arcsine(point))
     middle = 2 * centre - float(turned.mean())
     k = np.sqrt(units / (units - 1)) if widening is None else widening
@@ -171,15 +214,17 @@ def one_interval(
     return [min(float(low), float(point)), max(float(high), float(point))]
 
 
-def mean_spread(drawn: FloatArray, units: NDArray[np.int64]) -> tuple[float, float]:
+def mean_spread(drawn: FloatArray, units: NDArray[np.int64], distinct: int) -> tuple[float, float]:
     """The widening k and the degrees of freedom of a mean of attributes.
 
     Each attribute's bootstrap variance v stands for v n/(n - 1) with n - 1 degrees of freedom; n below 2
-    counts as 2. k^2 is the ratio of the sums; the degrees of freedom are Welch and Satterthwaite's.
+    counts as 2. k^2 is the ratio of the sums; the degrees of freedom are Welch and Satterthwaite's, which
+    take the attributes to be independent, but no more than the distinct units less one.
 
     Args:
         drawn: [R, A] replicates of the attributes' figures, NaN where undefined.
         units: [A], of the rarer class.
+        distinct: units of any attribute's rarer class.
     """
     n = np.maximum(units[units > 0], 2)
     part = drawn[:, units > 0]
@@ -191,16 +236,50 @@ def mean_spread(drawn: FloatArray, units: NDArray[np.int64]) -> tuple[float, flo
     if not v.sum() > 0:
         return 1.0, float("inf")
     wide = v * n / (n - 1)
-    return float(np.sqrt(wide.sum() / v.sum())), float(wide.sum() ** 2 / (wide**2 / (n - 1)).sum())
+    freedom = float(wide.sum() ** 2 / (wide**2 / (n - 1)).sum())
+    return float(np.sqrt(wide.sum() / v.sum())), min(freedom, max(distinct - 1.0, 1.0))
+
+
+def add_still(
+    figure: float,
+    interval: Interval | None,
+    points: FloatArray,
+    drawn: FloatArray,
+    parts: Sequence[Interval | None],
+    range_: tuple[float, float],
+) -> Interval | None:
+    """The interval of a mean of attributes, widened by the attributes that no resample moves.
+
+    Args:
+        figure: the mean.
+        interval: of the mean by its own replicates, which know nothing of the attributes that stay put.
+        points: [A], what it is the mean of; a NaN (a precision without a prediction) counts as 0.
+        drawn: [R, A], their replicates, NaN where undefined.
+        parts: A intervals; None is anything in the range, but where all are None nothing is known.
+        range_: lowest and highest value of a figure.
+    """
+    if all(part is None for part in parts):
+        return None
+    still = [not is_moved(column[~np.isnan(column)]) for column in drawn.T]
+    if all(still):
+        interval = [figure, figure]
+    if interval is None:
+        return None
+    ends = np.array([part or range_ for part, stays in zip(parts, still, strict=True) if stays]).reshape(
+        -1, 2
+    )
+    down, up = np.abs(ends - np.nan_to_num(points[still])[:, None]).sum(axis=0) / len(parts)
+    low, high = figure - np.hypot(figure - interval[0], down), figure + np.hypot(interval[1] - figure, up)
+    return [min(max(float(low), range_[0]), figure), max(min(float(high), range_[1]), figure)]
 
 
 def is_moved(drawn: FloatArray) -> bool:
     """Whether resampling changes a figure by more than the rounding of its sums."""
-    return bool(np.ptp(drawn) > 1e-12)
+    return bool(drawn.size and np.ptp(drawn) > 1e-12)
 
 
 def reach_of_none(units: int, level: float) -> float:
-    """How far from 0 a share can lie that was 0 in n of n trials: Clopper and Pearson's (1934) bound."""
+    """How far from 0 a share can lie that was 0 in each of n trials: Clopper and Pearson's (1934) bound."""
     return float(1 - ((1 - level) / 2) ** (1 / units))
 
 
@@ -217,17 +296,14 @@ def _macro(
     level: float,
 ) -> dict[str, Interval | None]:
     found: dict[str, Interval | None] = {}
-    used = ~np.isnan(point.attributes[0, :, 0])
+    used = ~np.isnan(point.attributes[0, :, -1])
     for f, name in enumerate(FIGURES):
-        figure, macro = float(point.macro[0, f]), drawn.macro[:, f]
-        units = int(held.attributes.sum())
-        if used.any() and not np.isnan(macro).any() and not is_moved(macro):
-            parts = [row[f] or [0.0, 1.0] for row, use in zip(each, used, strict=True) if use]
-            low, high = np.mean(parts, axis=0)
-            found[name] = [min(float(low), figure), max(float(high), figure)]
-            continue
-        k, freedom = mean_spread(drawn.attributes[:, :, f], held.attributes)
-        found[name] = one_interval(figure, macro, units, level, widening=k, freedom=freedom)
+        figure, units = float(point.macro[0, f]), int(held.distinct[f])
+        columns = drawn.attributes[:, used, f]
+        k, freedom = mean_spread(columns, held.attributes[used, f], units)
+        interval = one_interval(figure, drawn.macro[:, f], units, level, widening=k, freedom=freedom)
+        parts = [row[f] for row, use in zip(each, used, strict=True) if use]
+        found[name] = add_still(figure, interval, point.attributes[0, used, f], columns, parts, (0.0, 1.0))
     return found
 
 

@@ -31,9 +31,11 @@ class Replicates:
     """The figures of R resamples; NaN where a resample leaves one undefined.
 
     Attributes:
-        attributes: float64 [R, A, 6], the six `metrics.FIGURES` of each attribute.
-        macro: [R, 6], their means over the attributes that the resample defines.
-        micro: [R, 6], over the pool of known cells.
+        attributes: float64 [R, A, 6], the six `metrics.FIGURES` of each attribute. Precision, which
+            `metrics.evaluate` counts as 0 where nothing is predicted present, is NaN there: 0 of 0 says
+            nothing of its spread.
+        macro: [R, 6], their means over the attributes that the resample defines, with such a precision as 0.
+        micro: [R, 6], over the pool of known cells; precision as that of an attribute.
         images: [R, 8], the figures `IMAGES`.
     """
 
@@ -246,11 +248,11 @@ def _running(weights: Weights, rows: NDArray[np.int32]) -> Weights:
 
 
 def _six(counts: FloatArray, ranking: FloatArray) -> FloatArray:
-    """[B, 6], the `FIGURES`; NaN, all six, without both a positive and a negative."""
+    """[B, 6], the `FIGURES`; NaN, all six, without both classes, and precision where nothing is predicted."""
     P, N, tp, fp = counts.T
     figures: FloatArray = np.column_stack(
         [
-            _divide(tp, tp + fp, 0.0),
+            _divide(tp, tp + fp),
             _divide(tp, P),
             _divide(2 * tp, P + tp + fp),
             _divide(tp + N - fp, P + N),
@@ -264,10 +266,10 @@ def _six(counts: FloatArray, ranking: FloatArray) -> FloatArray:
 def _mean(figures: FloatArray) -> FloatArray:
     """[R, 6] from [R, A, 6]: the mean over the attributes that are defined."""
     defined = ~np.isnan(figures[:, :, -1:])
-    return _divide(np.where(defined, figures, 0).sum(axis=1), defined.sum(axis=1))
+    return _divide(np.nan_to_num(figures).sum(axis=1), defined.sum(axis=1))
 
 
-def _divide(top: NDArray[Any], bottom: NDArray[Any], undefined: float = np.nan) -> FloatArray:
-    out = np.full(np.broadcast_shapes(top.shape, bottom.shape), undefined, dtype=np.float64)
+def _divide(top: NDArray[Any], bottom: NDArray[Any]) -> FloatArray:
+    out = np.full(np.broadcast_shapes(top.shape, bottom.shape), np.nan, dtype=np.float64)
     np.divide(top, bottom, out=out, where=bottom != 0)
     return out

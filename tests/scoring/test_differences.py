@@ -99,6 +99,34 @@ def test_a_difference_that_no_resample_moves():
     assert row["changed"]
 
 
+def test_a_difference_of_precision_rests_on_the_model_that_predicts_less():
+    labels = np.repeat([1.0, 0.0], 100)[:, None]
+    all_right = labels * 0.8 + 0.1
+    few_wrong, silent = np.full((200, 1), 0.1), np.full((200, 1), 0.1)
+    few_wrong[-8:] = 0.9
+    found = paired_differences(labels, [(all_right, 0.5), (few_wrong, 0.5), (silent, 0.5)])["models"]
+    reach = 1 - 0.025 ** (1 / 8)
+    for model, interval in zip(found, (pytest.approx([-1, reach - 1]), None), strict=True):
+        for figures in (model["attributes"][0], model["macro"], model["micro"]):
+            assert figures["precision"] == {"difference": -1, "interval": interval}
+
+
+def test_a_difference_between_that_no_resample_moves_has_a_width():
+    labels, good = [[1.0, 0, 1, 0]] * 8, [[0.9, 0.1, 0.7, 0.1]] * 8
+    bad = [[0.9, 0.8, 0.7, 0.1]] * 8
+    (model,) = paired_differences(labels, [(good, 0.5), (bad, 0.5)], resamples=50)["models"]
+    reach = 1 - 0.025 ** (1 / 8)
+    assert model["hamming_loss"]["interval"] == pytest.approx([0.25 - reach, 0.25 + reach])
+    assert model["coverage_error"] == {"difference": 1, "interval": None}
+
+
+def test_differences_on_the_same_images_are_not_independent():
+    labels = np.zeros((100, 20))
+    labels[:2] = 1
+    (model,) = paired_differences(labels, [(labels, 0.5), (labels * 0.2, 0.5)], resamples=200)["models"]
+    assert model["macro"]["recall"]["interval"] == pytest.approx([-1, -(0.025 ** (1 / 2))])
+
+
 def test_holm_over_both_figures_of_all_attributes():
     """Ten, eight and six equal signs in F1, no difference of ranking: six tests, stepped down."""
     labels = np.full((20, 3), nan)

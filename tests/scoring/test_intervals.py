@@ -54,11 +54,16 @@ def test_weights_are_as_good_as_copies(random_case, seed):
     for resample, counts in enumerate(weights):
         rows = np.repeat(np.arange(len(labels)), counts)
         expected = evaluate(labels[rows], scores[rows], thresholds)
+        silent = ~((scores[rows] >= thresholds) & ~np.isnan(labels[rows])).any(axis=0)
+        micro = numbers(expected["micro"], FIGURES)
+        micro[0] = nan if silent.all() else micro[0]  # 0 of 0 is 0 to `evaluate`
         close = {"atol": 1e-12, "rtol": 0}
         np.testing.assert_allclose(found.macro[resample], numbers(expected["macro"], FIGURES), **close)
-        np.testing.assert_allclose(found.micro[resample], numbers(expected["micro"], FIGURES), **close)
+        np.testing.assert_allclose(found.micro[resample], micro, **close)
         for a, one in enumerate(expected["attributes"]):
-            np.testing.assert_allclose(found.attributes[resample, a], numbers(one, FIGURES), **close)
+            figures = numbers(one, FIGURES)
+            figures[0] = nan if silent[a] else figures[0]
+            np.testing.assert_allclose(found.attributes[resample, a], figures, **close)
         flat = {**expected, **expected["samples"]}
         np.testing.assert_allclose(found.images[resample], numbers(flat, IMAGES), **close)
 
@@ -129,11 +134,13 @@ def test_spread_of_a_mean_of_attributes():
     """Equal attributes share their degrees of freedom's sum; one that never varies has no say."""
     column = np.random.default_rng(0).random(5000)
     still = np.zeros(5000)
-    alike = mean_spread(np.stack([column, 1 - column], axis=1), np.array([10, 10]))
+    alike = mean_spread(np.stack([column, 1 - column], axis=1), np.array([10, 10]), 20)
     assert alike == pytest.approx((np.sqrt(10 / 9), 18))
-    assert mean_spread(np.stack([column, still], axis=1), np.array([10, 3])) == pytest.approx(
+    assert mean_spread(np.stack([column, still], axis=1), np.array([10, 3]), 13) == pytest.approx(
         (np.sqrt(10 / 9), 9)
     )
+    same = mean_spread(np.stack([column, column], axis=1), np.array([10, 10]), 10)  # on the same ten images
+    assert same == pytest.approx((np.sqrt(10 / 9), 9))
 
 
 def test_a_higher_level_and_fewer_images_are_wider():
@@ -184,10 +191,100 @@ def test_nothing_wrong_in_ten_images_is_not_perfection():
     assert found.overall["coverage_error"] == [1, 1]  # of one attribute, it can be nothing else
 
 
-def test_a_constant_score_ranks_at_exactly_one_half():
+def test_a_figure_between_that_no_resample_moves_has_a_width():
+    """A constant score ranks at one half in every resample; two groups or images alike agree on anything."""
     labels, _ = learnt()
     found = intervals(labels, np.full(labels.shape, 0.3), 0.5, resamples=100)
-    assert {tuple(row["auroc"]) for row in found.attributes} == {(0.5, 0.5)}
+    for column, row in zip(labels.T, found.attributes, strict=True):
+        reach = 1 - 0.025 ** (1 / min((column == 1).sum(), (column == 0).sum()))
+        assert row["auroc"] == pytest.approx([0.5 - reach, 0.5 + reach])
+
+    two = intervals([[1.0], [0], [1], [0]], [[0.9], [0.8], [0.9], [0.8]], 0.5, groups=[0, 0, 1, 1])
+    assert two.attributes[0]["f1"] == [0, 1]  # 0.667 and 0.84 to either side
+    labels, scores = [[1.0, 0, 1, 0]] * 8, [[0.9, 0.8, 0.7, 0.1]] * 8
+    found = intervals(labels, scores, 0.5, resamples=50)
+    reach = 1 - 0.025 ** (1 / 8)
+    assert found.overall["hamming_loss"] == pytest.approx([0, 0.25 + reach])
+    assert found.overall["coverage_error"] == pytest.approx([3 - 3 * reach, 4])
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_precision_rests_on_what_is_predicted(right):
+    """Eight predictions among 200 positives are eight trials, not 200; none is no trial."""
+    labels = np.repeat([1.0, 0.0], 200)[:, None]
+    scores = np.full((400, 1), 0.1)
+    scores[:8] = 0.9
+    found = intervals(labels if right else labels[::-1], scores, 0.5)
+    reach = 1 - 0.025 ** (1 / 8)
+    expected = [1 - reach, 1] if right else [0, reach]
+    for figures in (found.attributes[0], found.overall["macro"], found.overall["micro"]):
+        assert figures["precision"] == pytest.approx(expected)
+    if not right:  # no right cell among 200 present and 8 predicted: F1 from the bound of their share
+        share = 1 - 0.025 ** (1 / 200)
+        assert found.attributes[0]["f1"] == pytest.approx([0, 2 * share / (1 + share)])
+    silent = intervals(labels, scores * 0.5, 0.5)
+    for figures in (silent.attributes[0], silent.overall["macro"], silent.overall["micro"]):
+        assert figures["precision"] is None
+        assert figures["recall"] is not None
+
+
+def test_eight_images_of_one_group_are_one_trial():
+    labels = np.repeat([1.0, 0.0], 200)[:, None]
+    scores = np.full((400, 1), 0.1)
+    scores[:8] = 0.9
+    found = intervals(labels, scores, 0.5, groups=np.arange(400) // 4, resamples=400)
+    assert found.attributes[0]["precision"] == pytest.approx([0.025 ** (1 / 2), 1])
+    alone = intervals(labels, scores, 0.5, groups=np.arange(400) // 8, resamples=400)
+    assert alone.attributes[0]["precision"] is None
+
+
+def test_few_predictions_hold_the_true_precision():
+    """Of 200 positives some ten are predicted, nine in ten of them rightly."""
+    random = np.random.default_rng(0)
+    labels = np.repeat([1.0, 0.0], 200)[:, None]
+    held = []
+    for seed in range(150):
+        chance = np.where(labels == 1, 9 / 200, 1 / 200)
+        predicted = random.random(labels.shape) < chance
+        found = intervals(labels, predicted * 0.8 + 0.1, 0.5, resamples=150, seed=seed).attributes[0]
+        if found["precision"] is not None:
+            held.append(found["precision"][0] <= 0.9 <= found["precision"][1])
+    assert len(held) > 140
+    assert np.mean(held) >= 0.9
+
+
+def test_attributes_of_the_same_images_are_not_independent():
+    labels = np.zeros((100, 20))
+    labels[:2] = 1
+    found = intervals(labels, labels * 0.8 + 0.1, 0.5)
+    for name in FIGURES:  # as wide as any of them
+        assert found.overall["macro"][name] == pytest.approx(found.attributes[0][name])
+        assert found.overall["macro"][name] == pytest.approx([0.025 ** (1 / 2), 1])
+
+    random = np.random.default_rng(0)
+    scores = np.repeat(random.random((100, 1)), 20, axis=1)  # the same attribute twenty times
+    labels[:6] = 1
+    one, all_ = (intervals(labels[:, :n], scores[:, :n], 0.5).overall["macro"] for n in (1, 20))
+    for name in FIGURES:
+        assert all_[name] == pytest.approx(one[name])
+
+    labels[1:] = 0
+    found = intervals(labels, labels * 0.8 + 0.1, 0.5, resamples=100)
+    assert set(found.attributes[0].values()) == set(found.overall["macro"].values()) == {None}
+
+
+def test_an_attribute_that_no_resample_moves_widens_the_macro():
+    """Ten of ten right say [0.69, 1] of the one attribute, and so half of it of the mean of two."""
+    labels, scores = learnt(300, 1)
+    labels = np.column_stack([labels, np.zeros(300)])
+    labels[:10, 1] = 1
+    scores = np.column_stack([scores, labels[:, 1] * 0.8 + 0.1])
+    found = intervals(labels, scores, 0.5)
+    point = evaluate(labels, scores, 0.5)["macro"]
+    for name in FIGURES:
+        low, high = found.overall["macro"][name]
+        assert point[name] - low >= (1 - 0.025 ** (1 / 10)) / 2
+        assert high > point[name]
 
 
 def test_one_positive_has_no_interval_and_two_say_little():
