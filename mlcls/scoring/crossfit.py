@@ -23,10 +23,11 @@ class CrossFit:
     Attributes:
         values: A figures of the objective (see `TunedThreshold.value`) of the pooled held-out decisions; None
             where folds could not be made: fewer than two images (or groups) with a known positive, or with a
-            known negative; and for `fixed:T`, which chooses nothing.
+            known negative, or all of them fell into one fold; and for `fixed:T`, which chooses nothing.
         f1: A figures, F1 of the same decisions.
         counts: int64 [A, 4], tn, fp, fn, tp of the same decisions; zeros where there are none.
-        folds: int64 [A], into how many folds each attribute was divided; 0 where it could not be.
+        folds: int64 [A], among how many folds each attribute's known positives (or its known negatives, if those
+            are fewer) are divided; 0 where they are not.
     """
 
     values: tuple[float | None, ...]
@@ -49,8 +50,8 @@ def cross_fit(
 
     The counts of all folds are pooled before a figure is computed: a mean of the folds' F1 would be biased
     where folds have few positives (Forman & Scholz 2010, "Apples-to-apples in cross-validation studies").
-    Folds are made for each attribute by itself, its known positives and negatives dealt evenly; an attribute
-    with fewer positives (images or groups) than `folds` has as many folds as positives.
+    Images are divided once for all attributes, see `divide_images`: a robust threshold leans on the other
+    attributes, and where they resemble this one, it would know the images left out through them.
 
     Args:
         labels: [N, A], 0 absent, 1 present, NaN unknown.
@@ -71,20 +72,58 @@ def cross_fit(
     estimate = estimator_named(estimator)
     known = read_known(labels, scores, groups)
     present, absent = known.present, known.absent
-    held, made = divide(present, absent, known.units, folds, seed)
+    fold_of, made = divide_images(present, absent, known.units, folds, seed)
     counts = np.zeros((present.shape[1], 4), dtype=np.int64)
     if aim.rank is None:
         made = np.zeros_like(made)
-    for fold in range(int(made.max(initial=0))):
-        out = held == fold
-        kept = Known(known.scores, present & ~out, absent & ~out, known.units)
+    for fold in range(folds if made.any() else 0):
+        out = fold_of == fold
+        kept = Known(known.scores, present & ~out[:, None], absent & ~out[:, None], known.units)
         thresholds = estimate(kept, aim, RESAMPLES if estimator == "robust" else 0, seed).thresholds
-        yes = is_present(known.scores, thresholds)
-        cells = (absent & ~yes, absent & yes, present & ~yes, present & yes)
-        counts += np.stack([(cell & out).sum(axis=0) for cell in cells], axis=1)
+        yes = is_present(known.scores[out], thresholds)
+        one, zero = present[out], absent[out]
+        counts += np.stack([cell.sum(axis=0) for cell in (zero & ~yes, zero & yes, one & ~yes, one & yes)], 1)
+    counts[made == 0] = 0
     rows = zip(counts.tolist(), made.tolist(), strict=True)
     pairs = [_figures(row, aim) if divided else (None, None) for row, divided in rows]
     return CrossFit(tuple(value for value, _ in pairs), tuple(f1 for _, f1 in pairs), counts, made)
+
+
+def divide_images(
+    present: BoolArray, absent: BoolArray, units: IntArray, folds: int, seed: int
+) -> tuple[NDArray[np.int16], IntArray]:
+    """Deal the rows into folds, whole units, each attribute's known positives and negatives about evenly.
+
+    Attribute by attribute, positives and negatives apart and the rarest first, as there is least room for
+    those: units not dealt yet go to the folds that have fewest of them (Sechidis et al. 2011, "On the
+    stratification of multi-label data", done for whole attributes at a time).
+
+    Returns:
+        fold_of: int16 [N], the fold of each row, -1 where nothing is known.
+        made: int64 [A], see `CrossFit.folds`.
+    """
+    size = int(units.max()) + 1 if len(units) else 0
+    sides = [*present.T, *absent.T]
+    shuffled = np.random.default_rng(seed).permutation(size)
+    fold = np.full(size, -1, dtype=np.int16)
+    for side in sorted(sides, key=np.count_nonzero):
+        cells = np.bincount(units[side], minlength=size)
+        waiting = shuffled[((cells > 0) & (fold < 0))[shuffled]]
+        waiting = waiting[np.argsort(-cells[waiting], kind="stable")]  # groups with most cells first
+        have, total = (
+            np.bincount(fold[chosen & (fold >= 0)], minlength=folds) for chosen in (cells > 0, fold >= 0)
+        )
+        fold[waiting] = _to_the_emptiest(have, total, len(waiting))
+    fold_of = fold[units]
+    reached = [len(np.unique(fold_of[side])) for side in sides]
+    made = np.minimum(*np.array(reached, dtype=np.int64).reshape(2, -1))
+    return fold_of, np.where(made < 2, 0, made)
+
+
+def _to_the_emptiest(have: IntArray, total: IntArray, count: int) -> IntArray:
+    """Folds for `count` units, one after the other to the fold with fewest; of equal ones the lesser total."""
+    after = have[:, None] + np.arange(count)
+    return np.lexsort((np.repeat(total, count), after.ravel()))[:count] // max(count, 1)
 
 
 def divide(

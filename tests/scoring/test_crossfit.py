@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mlcls.errors import RecipeError
 from mlcls.scoring.cells import is_present
-from mlcls.scoring.crossfit import cross_fit, divide
+from mlcls.scoring.crossfit import cross_fit, divide, divide_images
 from mlcls.scoring.metrics import evaluate
 from mlcls.scoring.thresholds import tune, tune_report
 
@@ -30,7 +30,7 @@ def test_two_folds_by_hand():
     assert found.counts.tolist() == [[6, 0, 0, 6]]
     # ... and every cell is decided once, by a threshold that did not see it
     labels, scores = make(31, 0, attributes=1)
-    held, _ = divide(labels == 1, labels == 0, np.arange(31), 3, 0)
+    held = divide_images(labels == 1, labels == 0, np.arange(31), 3, 0)[0][:, None]
     tp = fp = 0
     for fold in range(3):
         seen = np.where(held == fold, nan, labels)
@@ -81,6 +81,48 @@ def test_folds_are_even_whole_and_cover_the_known_cells(seed, folds, grouped):
             for side in (present, absent):
                 sizes = np.bincount(held[side[:, column], column], minlength=made[column])
                 assert np.ptp(sizes) <= 1
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 10_000), folds=st.integers(2, 6), grouped=st.booleans())
+def test_images_are_divided_once_for_all_attributes(seed, folds, grouped):
+    random = np.random.default_rng(seed)
+    size, attributes = int(random.integers(1, 60)), int(random.integers(1, 5))
+    cells = random.choice([0.0, 1.0, nan], size=(size, attributes), p=[0.6, 0.2, 0.2])
+    units = random.integers(0, 12, size) if grouped else np.arange(size)
+    present, absent = cells == 1, cells == 0
+    fold_of, made = divide_images(present, absent, units, folds, seed)
+    of_unit = dict(zip(units.tolist(), fold_of.tolist(), strict=True))
+    assert [of_unit[unit] for unit in units.tolist()] == fold_of.tolist()  # whole units
+    known = present | absent
+    assert (fold_of[known.any(axis=1)] >= 0).all()
+    assert fold_of.max(initial=-1) < folds
+    for column in range(attributes):
+        reached = min(len(set(fold_of[side[:, column]])) for side in (present, absent))
+        assert made[column] == (reached if reached >= 2 else 0)
+    rarest = min([*present.T, *absent.T], key=np.count_nonzero)
+    sides = [rarest] if attributes > 1 else [present[:, 0], absent[:, 0]]
+    for side in sides if not grouped else []:
+        assert np.ptp(np.bincount(fold_of[side], minlength=folds)) <= 1  # the others: about evenly
+
+
+def test_every_attribute_is_divided_about_evenly():
+    random = np.random.default_rng(0)
+    labels = random.random((400, 12)) < np.linspace(0.02, 0.6, 12)
+    fold_of, made = divide_images(labels, ~labels, np.arange(400), 5, 0)
+    assert (made == 5).all()
+    for column in labels.T:
+        shares = np.bincount(fold_of[column], minlength=5) / column.sum()
+        assert shares.min() > 0.08
+        assert shares.max() < 0.32
+
+
+def test_other_attributes_do_not_tell_of_the_images_left_out():
+    # copies of an attribute add nothing to it, so they must not change what its thresholds are worth
+    for seed in range(4):
+        labels, scores = make(40, seed, attributes=1)
+        alone, copied = cross_fit(labels, scores), cross_fit(labels.repeat(20, 1), scores.repeat(20, 1))
+        assert copied.values == alone.values * 20
 
 
 def test_two_positives_make_two_folds_and_one_makes_none():
