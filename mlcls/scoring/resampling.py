@@ -52,16 +52,16 @@ class _Pool:
     Attributes:
         rows: int32 [n], the image of each cell.
         hits: int32 [P], the image of each positive cell, in the same order.
-        starts, ends: [K], the cells before each run, and before its end.
-        hit_ends: [K], the positive cells before the end of each run.
+        starts, ends: int32 [K], the cells before each run, and before its end.
+        hit_ends: int32 [K], the positive cells before the end of each run.
         cut, hit_cut: how many cells, and how many positive ones, are predicted present.
     """
 
     rows: NDArray[np.int32]
     hits: NDArray[np.int32]
-    starts: IntArray
-    ends: IntArray
-    hit_ends: IntArray
+    starts: NDArray[np.int32]
+    ends: NDArray[np.int32]
+    hit_ends: NDArray[np.int32]
     cut: int
     hit_cut: int
 
@@ -177,26 +177,32 @@ def _column(scores: NDArray[Any], present: BoolArray, absent: BoolArray, predict
 
 def _pooled(scores: NDArray[Any], present: BoolArray, absent: BoolArray) -> _Pool:
     """The pool of all known cells; its cut is left at 0, for each attribute has a threshold of its own."""
-    known = np.flatnonzero((present | absent).ravel())
-    order = known[np.argsort(-scores.ravel()[known])]
-    hit = present.ravel()[order]
-    return _pool(order // max(1, scores.shape[1]), scores.ravel()[order], hit, np.zeros(len(hit), np.bool_))
+    known = (present | absent).ravel()
+    values, hit = scores.ravel()[known], present.ravel()[known]
+    rows = np.repeat(np.arange(len(scores), dtype=np.int32), (present | absent).sum(axis=1))
+    order = np.argsort(-values)
+    values, hit, rows = values[order], hit[order], rows[order]
+    del order  # eight bytes a cell
+    return _pool(rows, values, hit, np.zeros(len(hit), np.bool_))
 
 
-def _pool(rows: IntArray, scores: NDArray[Any], hit: BoolArray, predicted: BoolArray) -> _Pool:
-    last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True)[: len(scores)]) + 1
-    first = np.append(0, last[:-1])[: len(last)]
-    hits = np.append(0, np.cumsum(hit))
-    held = hits[last] > hits[first]
+def _pool(rows: NDArray[Any], scores: NDArray[Any], hit: BoolArray, predicted: BoolArray) -> _Pool:
+    """Cells from the highest score to the lowest; of the runs of equal scores, those with a positive."""
+    ends = np.append(scores[1:] != scores[:-1], True)[: len(scores)]
+    hits = np.cumsum(hit, dtype=np.int32)
+    last = np.flatnonzero(ends).astype(np.int32) + np.int32(1)
+    del ends
+    first, hit_ends = np.append(np.int32(0), last[:-1])[: len(last)], hits[last - 1]
+    held = np.diff(hit_ends, prepend=np.int32(0)) > 0
     cut = int(np.count_nonzero(predicted))  # the highest scores: a prefix
     return _Pool(
-        rows.astype(np.int32),
-        rows[hit].astype(np.int32),
+        rows.astype(np.int32, copy=False),
+        rows[hit].astype(np.int32, copy=False),
         first[held],
         last[held],
-        hits[last[held]],
+        hit_ends[held],
         cut,
-        int(hits[cut]),
+        int(hits[cut - 1]) if cut else 0,
     )
 
 
