@@ -27,6 +27,7 @@ from mlcls.scoring.metrics import FIGURES as ALL
 FIGURES = ("f1", "average_precision", "auroc")
 COLUMNS = [ALL.index(name) for name in FIGURES]
 ENOUGH = 10  # images of the rarer class, for the table of single attributes
+FEW_PREDICTED = ((5, 0.9), (10, 0.9), (10, 0.5), (30, 0.9), (100, 0.9))
 GRID = np.linspace(-9.0, 13.0, 8001)
 
 
@@ -96,6 +97,7 @@ def main() -> None:
         if flags.rivals:
             show_rivals(rivals)
         show_false_alarms(pool, flags)
+        show_precision(pool, flags)
     show_speed()
 
 
@@ -206,6 +208,28 @@ def compare(setting: Setting, resamples: int, number: int) -> tuple[float, float
     (model,) = paired_differences(labels, [(first, limits), (other, limits)], **options)["models"]
     zero = [holds(model["macro"][name]["interval"], 0) for name in FIGURES[:2]]
     return float(any(row["changed"] for row in model["attributes"])), *zero
+
+
+def show_precision(pool: ProcessPoolExecutor, flags: argparse.Namespace) -> None:
+    """One attribute of 200 positives and 200 negatives of which few are predicted present."""
+    print("\n| predicted present, on average | true precision | intervals that hold it, % | no interval, % |")
+    print("|---|---|---|---|")
+    for expected, precision in FEW_PREDICTED:
+        one = partial(predict_few, expected, precision, flags.resamples)
+        hits = np.array(list(pool.map(one, range(flags.repetitions), chunksize=5)))
+        print(
+            f"| {expected} of 400 | {precision} | {100 * np.nanmean(hits):.1f} | {100 * np.isnan(hits).mean():.1f} |",
+            flush=True,
+        )
+
+
+def predict_few(expected: int, precision: float, resamples: int, number: int) -> float:
+    random = np.random.default_rng([number, expected])
+    labels = np.repeat([1.0, 0.0], 200)[:, None]
+    chance = np.where(labels == 1, precision, 1 - precision) * expected / 200
+    predicted = (random.random(labels.shape) < chance).astype(np.float32)
+    found = intervals(labels, predicted, 0.5, resamples=resamples, seed=number)
+    return holds(found.attributes[0]["precision"], precision)
 
 
 def show_speed() -> None:
