@@ -71,7 +71,7 @@ def fingerprints(images: Sequence[Pixels]) -> Fingerprints:
 def found(originals: Sequence[Pixels], copies: Sequence[Pixels]) -> float:
     """The share of the originals whose copy is in their group."""
     prints = fingerprints([*originals, *copies])
-    groups = find_near_duplicates(prints.hashes, prints.pictures, prints.sizes)
+    groups = find_near_duplicates(prints.hashes, prints.pictures, prints.sizes).groups
     group_of = {row: number for number, group in enumerate(groups) for row in group}
     count = len(originals)
     return sum(group_of.get(row, -1) == group_of.get(row + count, -2) for row in range(count)) / count
@@ -95,8 +95,8 @@ def measure_folder(name: str, paths: list[Path], sample: int) -> None:
         f"\nprocessor ms an image: decoding {decoding:.2f}, with fingerprints {both:.2f} (+{both / decoding - 1:.0%})"
     )
     started = time.process_time()
-    groups = find_near_duplicates(prints.hashes, prints.pictures, prints.sizes)
-    pairs, candidates = len(paths) * (len(paths) - 1) // 2, len(candidate_pairs(prints.hashes))
+    groups = find_near_duplicates(prints.hashes, prints.pictures, prints.sizes).groups
+    pairs, candidates = len(paths) * (len(paths) - 1) // 2, len(candidate_pairs(prints.hashes)[0])
     print(
         f"{pairs:,} pairs, {candidates:,} candidates, {len(groups)} groups in {time.process_time() - started:.1f} s:"
     )
@@ -109,7 +109,7 @@ def measure_growth() -> None:
     for count in (10_000, 100_000, 1_000_000):
         hashes = np.random.default_rng(0).integers(0, 2**64, count, dtype=np.uint64)
         started = time.process_time()
-        pairs = candidate_pairs(hashes)
+        pairs = candidate_pairs(hashes)[0]
         print(f"| {count:,} | {time.process_time() - started:.1f} | {len(pairs):,} |")
 
 

@@ -10,7 +10,8 @@ from mlcls.labels.duplicates import (
     find_duplicates,
     merge_groups,
 )
-from mlcls.labels.near_duplicates import find_near_duplicates
+from mlcls.labels.near_duplicates import NearDuplicates, find_near_duplicates
+from mlcls.labels.split import combine_groups
 from mlcls.labels.table import LabelTable
 from mlcls.reports.record import Contradiction
 
@@ -25,8 +26,12 @@ class Alike:
         identical: byte-identical images.
         near: near-identical ones, with what is byte-identical to one of them.
         conflicts: those of `identical` that are known to show and not to show the same attribute.
-        near_conflicts: those of `near` of which this is true between images that are not byte-identical.
+        near_conflicts: those of `near`, and pairs across them, of which this is true between images that are not
+            byte-identical.
         contradictions: which attributes, and which images say what.
+        chains: groups of `near` that pairs of copies join, as one: frame by frame a film is one photo, which a
+            split must not part, though its ends are not alike.
+        complete: False where so many images look alike that not all of them were compared.
     """
 
     identical: Groups
@@ -34,28 +39,42 @@ class Alike:
     conflicts: Groups
     near_conflicts: Groups
     contradictions: tuple[Contradiction, ...]
+    chains: Groups = ()
+    complete: bool = True
 
     @property
     def groups(self) -> Groups:
-        """All of `identical` and `near`, without those that lie within another."""
-        return merge_groups(self.near, self.identical)
+        """What a split must not part: all of `identical` and `chains`, without those that lie within another."""
+        return merge_groups(self.chains, self.identical)
 
 
 def find_alike(table: LabelTable, prints: Fingerprints) -> Alike:
     """The images of the table that are one photo; near-identical ones only if the fingerprints hold hashes."""
     identical = find_duplicates([table.images_dir / name for name in table.images])
-    near: Groups = ()
+    near = NearDuplicates((), (), True)
     if len(prints.hashes):
         near = find_near_duplicates(prints.hashes, prints.pictures, prints.sizes, identical)
     conflicts = find_conflicts(table.labels, identical)
     first = {same[0]: same for same in identical}
-    within = {group: tuple(first[row] for row in group if row in first) for group in near}
+    within = {
+        group: tuple(first[row] for row in group if row in first) for group in (*near.groups, *near.links)
+    }
     near_conflicts = tuple(g for g, same in within.items() if find_contradictions(table.labels, g, same))
     said = [
         *(part for group in conflicts for part in _contradictions(table, group)),
         *(part for group in near_conflicts for part in _contradictions(table, group, within[group])),
     ]
-    return Alike(identical, near, conflicts, near_conflicts, tuple(said))
+    chains = _chains(len(table.images), near)
+    return Alike(identical, near.groups, conflicts, near_conflicts, tuple(said), chains, near.complete)
+
+
+def _chains(count: int, near: NearDuplicates) -> Groups:
+    """The groups and links of `count` images, those that share an image as one; by their first index."""
+    members: dict[int, list[int]] = {}
+    ids = combine_groups(count, near.groups, near.links).tolist()
+    for row in sorted({row for group in (*near.groups, *near.links) for row in group}):
+        members.setdefault(ids[row], []).append(row)
+    return tuple(tuple(rows) for rows in members.values())
 
 
 def _contradictions(

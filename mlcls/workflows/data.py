@@ -68,7 +68,7 @@ def gather(recipe: Recipe, console: "Console", labels: Any = None) -> LabelledIm
             raise TableError(f"{table.report.source}: the {name} subset has no known label")
     leaks = find_leaks(alike.groups, [split.train, split.val, split.test]) if is_given(recipe, table) else ()
     health = describe_health(table.labels, table.attributes, prints.sizes, groups)
-    facts = _facts(table, unreadable, alike, split, (*_table_notes(table), *split.notes, *split_notes))
+    facts = _facts(table, unreadable, alike, split, (*_notes(table, alike), *split.notes, *split_notes))
     facts = dataclasses.replace(facts, leaks=_named(table, leaks), health=health)
     return LabelledImages(table, split, facts, groups)
 
@@ -83,7 +83,7 @@ def gather_unsplit(recipe: Recipe, console: "Console") -> LabelledImages:
     none = np.zeros(0, dtype=np.intp)
     split = Split(none, none, np.arange(len(table.images)))
     health = describe_health(table.labels, table.attributes, prints.sizes, groups)
-    facts = _facts(table, unreadable, alike, split, _table_notes(table))
+    facts = _facts(table, unreadable, alike, split, _notes(table, alike))
     return LabelledImages(table, split, dataclasses.replace(facts, health=health), groups)
 
 
@@ -196,6 +196,17 @@ def _facts(
 
 def _named(table: LabelTable, groups: Iterable[tuple[int, ...]]) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(str(table.images[row]) for row in group) for group in groups)
+
+
+def _notes(table: LabelTable, alike: Alike) -> tuple[str, ...]:
+    """What reading the table found, and whether all copies of a photo were."""
+    if alike.complete:
+        return _table_notes(table)
+    return (
+        *_table_notes(table),
+        "so many images look alike that not all of them were compared: near-identical ones may be overlooked, "
+        "and the subsets of the split may share them",
+    )
 
 
 def _table_notes(table: LabelTable) -> tuple[str, ...]:

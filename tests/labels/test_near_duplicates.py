@@ -70,7 +70,7 @@ def groups_of(
     prints = make_fingerprints(len(images))
     for index, pixels in enumerate(images):
         prints.add(index, pixels)
-    return find_near_duplicates(prints.hashes, prints.pictures, prints.sizes, duplicates)
+    return find_near_duplicates(prints.hashes, prints.pictures, prints.sizes, duplicates).groups
 
 
 @pytest.mark.parametrize("name", COPIES)
@@ -166,7 +166,7 @@ def test_no_pair_of_hashes_up_to_six_bits_apart_is_missed(seed: int, flips: int)
     hashes[other] = hashes[one] ^ np.bitwise_or.reduce(
         np.uint64(1) << bits.astype(np.uint64), initial=np.uint64(0)
     )
-    pairs = {tuple(pair) for pair in candidate_pairs(hashes).tolist()}
+    pairs = {tuple(pair) for pair in candidate_pairs(hashes)[0].tolist()}
     assert (min(one, other), max(one, other)) in pairs
     apart = np.bitwise_count(hashes[:, None] ^ hashes[None])
     assert all(low < high and apart[low, high] <= 10 for low, high in pairs)
@@ -178,8 +178,53 @@ def test_thousands_of_like_hashes_stay_bounded() -> None:
     rng = np.random.default_rng(0)
     base = np.uint64(0x0F0F_1234_5678_9ABC)
     noise = np.bitwise_or.reduce(np.uint64(1) << rng.integers(0, 64, (8_000, 3)).astype(np.uint64), axis=1)
-    pairs = candidate_pairs(base ^ noise)  # 30 million pairs are at most six bits apart
-    assert 0 < len(pairs) <= 100_000
+    others = rng.integers(0, 2**64, 4_000, dtype=np.uint64)
+    hashes = np.concatenate([base ^ noise, others, others ^ np.uint64(0b1001)])
+    pairs, crowded = candidate_pairs(hashes)  # 30 million pairs are at most six bits apart
+    assert crowded[:8_000].all()
+    assert not crowded[8_000:].any()
+    # what is not of the crowd is paired as if it were not there
+    assert {(row, row + 4_000) for row in range(8_000, 12_000)} <= {tuple(pair) for pair in pairs.tolist()}
+    assert len(pairs) <= 128_000
+
+
+def noisy(pixels: Pixels, count: int) -> list[Pixels]:
+    rng = np.random.default_rng(0)
+    return [
+        np.clip(pixels + rng.integers(-4, 5, pixels.shape), 0, 255).astype(np.uint8) for _ in range(count)
+    ]
+
+
+def test_a_thousand_copies_of_a_photo_are_one_group_and_hide_no_others() -> None:
+    small = [photo(seed, 96, 128) for seed in range(5)]
+    images = [*noisy(small[0], 1000), *small[1:], *(jpeg(pixels, 90) for pixels in small[1:])]
+    groups = groups_of(images)
+    assert groups[0] == tuple(range(1000))
+    assert groups[1:] == tuple((1000 + row, 1004 + row) for row in range(4))
+
+
+def test_a_crowd_too_large_to_be_compared_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Different pictures of one hash: each is compared with all that are left, until the budget is spent."""
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (200, 32, 32)).astype(np.uint8)
+    hashes, sizes = np.zeros(200, dtype=np.uint64), np.full((200, 2), 100, dtype=np.int32)
+    assert find_near_duplicates(hashes, pictures, sizes).complete
+    monkeypatch.setattr("mlcls.labels.near_duplicates.LEAST_BUDGET", 5_000)
+    found = find_near_duplicates(hashes, pictures, sizes)
+    assert (found.groups, found.complete) == ((), False)
+
+
+def test_copies_across_a_cut_chain_are_links() -> None:
+    wide = photo(6, 240, 700)
+    frames = [jpeg(wide[:, shift : shift + 320]) for shift in range(0, 120, 2)]
+    prints = make_fingerprints(len(frames))
+    for index, pixels in enumerate(frames):
+        prints.add(index, pixels)
+    found = find_near_duplicates(prints.hashes, prints.pictures, prints.sizes)
+    group_of = {row: number for number, group in enumerate(found.groups) for row in group}
+    assert found.links
+    assert all(group_of.get(one, -1) != group_of.get(other, -2) for one, other in found.links)
+    assert all(differences(prints.pictures[[a]], prints.pictures[[b]])[0] < 0.4 for a, b in found.links)
 
 
 def test_a_difference_is_the_same_both_ways_and_nothing_for_equal_pictures() -> None:

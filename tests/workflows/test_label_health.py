@@ -73,6 +73,34 @@ def test_a_given_split_that_parts_them_leaks(table: Path, tmp_path: Path) -> Non
     assert gathered(table, split=f"file:{tmp_path / 'split.csv'}", near_duplicates="ignore").facts.leaks == ()
 
 
+def test_a_film_stays_in_one_subset_though_its_ends_are_not_alike(table: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    wide = cv2.resize(rng.random((8, 20, 3)) * 255, (800, 240), interpolation=cv2.INTER_CUBIC)
+    frames = [f"film_{step:02d}.png" for step in range(30)]
+    for step, name in enumerate(frames):
+        frame = np.clip(wide[:, 3 * step : 3 * step + 320], 0, 255).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / "t/images" / name), frame)
+    # the label turns in the middle: there two frames that are copies contradict each other
+    cells = [f"{name} {int(step < 15)} 0 1" for step, name in enumerate(frames)]
+    table.write_text(table.read_text() + "\n".join(cells) + "\n")
+    data = gathered(table)
+    assert len([group for group in data.facts.near_duplicates if group[0].startswith("film")]) > 1
+    assert frames in names_by_group(data)
+    conflicts = [set(group) for group in data.facts.near_conflicts]
+    assert any({frames[14], frames[15]} <= group for group in conflicts)
+    (tmp_path / "split.csv").write_text(
+        "image,subset\n"
+        + "".join(
+            f"{name},{'test' if name in frames[15:] else 'val' if index % 3 else 'train'}\n"
+            for index, name in enumerate(data.table.images)
+            if not name.startswith("90")
+        )
+    )
+    table.write_text("".join(line + "\n" for line in table.read_text().splitlines() if line[:2] != "90"))
+    leaks = gathered(table, split=f"file:{tmp_path / 'split.csv'}").facts.leaks
+    assert leaks == (tuple(frames),)
+
+
 def test_near_identical_images_can_be_ignored(table: Path) -> None:
     data = gathered(table, near_duplicates="ignore")
     assert data.facts.near_duplicates == data.facts.near_conflicts == data.facts.contradictions == ()
@@ -99,8 +127,9 @@ def test_images_of_few_persons_are_no_evidence_of_a_copy(table: Path) -> None:
         Recipe(labels=str(table), group_column=column, attributes=("red", "crimson"))
         for column in (None, "who")
     ]
-    for read in (gather, gather_unsplit):
-        alone, grouped = (read(recipe, Console(quiet=True)).facts.health for recipe in recipes)
+    console = Console(quiet=True)
+    for read in (gather, lambda recipe, console: gather_unsplit(recipe, console, lambda table: None)):
+        alone, grouped = (read(recipe, console).facts.health for recipe in recipes)
         assert any(sentence.startswith("crimson says the same as red") for sentence in alone)
         assert not any(sentence.startswith("crimson") for sentence in grouped)
 
