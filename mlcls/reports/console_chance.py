@@ -17,7 +17,7 @@ _FEW = 10  # with fewer known images of the rarer class even a good model may no
 _NAMED = 8  # attributes told one by one in a note
 _SUBSETS = {
     "test": "the test subset",
-    "val": "the validation subset (there is no test subset)",
+    "val": "the validation subset",
 }
 
 
@@ -53,13 +53,13 @@ def chance_notes(entry: Entry) -> list[str]:
     return [f"not distinguishable from chance: {names}; check: {_check(attributes)}"]
 
 
-def show_chance_verdict(console: Console, entry: Entry, subset: str) -> bool:
+def show_chance_verdict(console: Console, entry: Entry, subset: str, *, has_test: bool | None = None) -> bool:
     """Print, where attributes were tested against chance and not one passed, that the model learned nothing.
 
     Args:
         entry: an `evaluation` entry with a `chance` in its attributes.
-        subset: what it was computed on: `test`, `val` (then it is said that there is no test subset), or
-            words of its own, e.g. `new.csv`.
+        subset: what it was computed on: `test`, `val`, or words of its own, e.g. `the images of new.csv`.
+        has_test: whether there is a test subset; False says, of `val`, that there is none.
 
     Returns:
         whether it was printed. Nothing is where one attribute passed, or none could be tested.
@@ -76,10 +76,11 @@ def show_chance_verdict(console: Console, entry: Entry, subset: str) -> bool:
     interval = "" if ends == UNDEFINED else f" ({level_text(entry.get('intervals'))} {ends})"
     enough = any(_rarer(one)[0] >= _FEW for one in attributes)  # else a good model may look like this too
     head = "NOTHING LEARNED" if enough else "NOTHING LEARNED that so few images could show"
+    without = " (there is no test subset)" if subset == "val" and has_test is False else ""
     console.print()
     say(
         console,
-        f"{head}: {which} distinguishable from chance on {_SUBSETS.get(subset, subset)}. "
+        f"{head}: {which} distinguishable from chance on {_SUBSETS.get(subset, subset)}{without}. "
         f"Macro AUROC {figure(macro)}{interval}; chance is 0.5. Do not use this model. "
         f"Check: {_check(attributes)}.",
         style="bold red",

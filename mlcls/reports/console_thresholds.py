@@ -21,6 +21,8 @@ _LEGEND = (
     "cross-fitted: tuned on four fifths of these labels, scored on the fifth it has not seen; naive: tuned and "
     "scored on the same labels, so it flatters"
 )
+COST = "cost"
+LESS_IS_BETTER = "cost: what all wrong answers together cost; less is better"
 _NOTES, _NOTES_OF_SUMMARY = 12, 4  # of more than these a terminal counts the rest
 _NAMED = 8
 _LEAST_CERTAIN = 3
@@ -49,8 +51,8 @@ class ThresholdChange:
 
 
 def measure_of(objective: str) -> str:
-    """What the figures of thresholds that were chosen for an objective are called."""
-    names = {"f1": "F1", "youden": "Youden's J", "precision": "recall", "recall": "precision"}
+    """What the figures of thresholds that were chosen for an objective are called; of a cost, less is better."""
+    names = {"f1": "F1", "youden": "Youden's J", "precision": "recall", "recall": "precision", "cost": COST}
     kind = objective.partition(":")[0]
     return names.get(kind, objective)
 
@@ -98,6 +100,8 @@ def show_thresholds(
         say(console, about, style="dim", indent=2)
     if fitted:
         say(console, _LEGEND, style="dim", indent=2)
+    if measure == COST:
+        say(console, LESS_IS_BETTER, style="dim", indent=2)
     if sure:
         say(console, "95%: where the threshold might as well lie (bootstrap)", style="dim", indent=2)
     _show_notes(console, changes, complete)

@@ -20,7 +20,7 @@ from markupsafe import Markup
 from mlcls.reports import html_run, html_scores
 from mlcls.reports.console import figure
 from mlcls.reports.html_table import mapping
-from mlcls.reports.html_verdict import SUBSETS, verdict, warnings
+from mlcls.reports.html_verdict import SUBSETS, evaluated_on, verdict, warnings
 from mlcls.reports.record import AttributeCount, Record
 from mlcls.reports.thumbnails import thumbnail
 
@@ -65,6 +65,9 @@ def report_html(
     title: str | None = None,
     source: str = "",
     subsets: Mapping[str, Sequence[AttributeCount]] | None = None,
+    what: str | None = None,
+    has_test: bool | None = None,
+    notes: Sequence[str] = (),
 ) -> str:
     """The report on a record as the text of one HTML file, to be written in UTF-8.
 
@@ -77,6 +80,9 @@ def report_html(
         title: the heading; `Classifier report` by itself.
         source: a line on what was evaluated: the bundle, another table.
         subsets: counts within each subset (e.g. train, val, test); without them, those of `evaluation`.
+        what: words for the images, e.g. `the images of new.csv`, where they are not those of the run's subset.
+        has_test: whether the run had a test subset; by itself whether `evaluation` has one.
+        notes: sentences to mind before the figures are used, shown first among the warnings.
 
     Raises:
         ValueError: another subset, one that the record has no evaluation of, or bytes that are no picture.
@@ -88,23 +94,24 @@ def report_html(
         raise ValueError(f"the record has no evaluation of the {SUBSETS[subset]} subset")
     calibration = mapping(getattr(record, "calibration", None))
     style, script = _part("report.css"), _part("report.js")
-    scores, run = _scores(entry, record, calibration), _run(record, subsets)
+    scores, run = _scores(entry, record, calibration), _run(record, subsets, subset, what)
     page = _template().render(
         title=title or "Classifier report",
         source=source,
-        subset=SUBSETS[subset],
+        images=evaluated_on(subset, entry, what),
         policy=_policy(style, script),
         style=Markup(style),
         script=Markup(script),
         entry=entry,
         record=record,
-        verdict=verdict(record, subset, entry),
-        warnings=warnings(record, subset, entry),
+        verdict=verdict(record, subset, entry, what=what, has_test=has_test),
+        warnings=warnings(record, subset, entry, what=what, notes=notes),
         scores=scores,
         run=run,
         sections=_sections(scores, run, pictures, errors),
         calibration=calibration,
         errors=[_shown(one) for one in errors],
+        pictured=any(one.thumbnail is not None for one in errors),
         pictures=[{"of": one, "uri": _uri(one.png), "size": _size(one.png)} for one in pictures],
     )
     return page.lstrip()
@@ -145,12 +152,17 @@ def _scores(entry: Mapping[str, Any], record: Record, calibration: Mapping[str, 
     }
 
 
-def _run(record: Record, subsets: Mapping[str, Sequence[AttributeCount]] | None) -> dict[str, Any]:
+def _run(
+    record: Record,
+    subsets: Mapping[str, Sequence[AttributeCount]] | None,
+    subset: str,
+    what: str | None,
+) -> dict[str, Any]:
     return {
         "health": tuple(getattr(record.data, "health", ())),
         "groups": html_run.image_groups(record.data),
         "facts": html_run.data_facts(record.data),
-        "counts": html_run.counts_table(record, subsets),
+        "counts": html_run.counts_table(record, subsets, subset, what),
         "training": html_run.training_facts(record),
         "stages": html_run.stages_table(record),
         "epochs": html_run.epochs_table(record),

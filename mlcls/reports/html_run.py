@@ -93,19 +93,31 @@ def data_facts(data: DataFacts) -> list[tuple[str, str]]:
     return pairs
 
 
-def counts_table(record: Record, subsets: Mapping[str, Sequence[AttributeCount]] | None) -> Table | None:
+def counts_table(
+    record: Record,
+    subsets: Mapping[str, Sequence[AttributeCount]] | None,
+    subset: str,
+    what: str | None = None,
+) -> Table | None:
     """How many images show each attribute: in all, and in each subset.
 
     Args:
         subsets: counts in each subset, in the order of `data.attributes`; without them the known labels of
             the subsets that were evaluated.
+        subset: `test` or `val`, the one that is reported.
+        what: words for its images, where they are not those of the run's subset.
     """
     attributes = record.data.attributes
     if not attributes:
         return None
     parts = _counts(subsets) if subsets else _evaluated_counts(record)
     headings = list(columns("present", "absent", "unknown", "share present"))
-    headings += [Column(title=f"{part}: {kind}") for part in parts for kind in ("present", "absent")]
+    about = ""
+    if what is not None and not subsets:  # too long for a heading
+        parts, about = {"evaluated": parts[SUBSETS[subset]]}, f"of {what}"
+    headings += [
+        Column(title=f"{part}: {kind}", about=about) for part in parts for kind in ("present", "absent")
+    ]
     rows = []
     for one in attributes:
         cells = [name(one.name), whole(one.positive), whole(one.negative), whole(one.unknown)]

@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlcls.reports.console import UNDEFINED, figure
+from mlcls.reports.console import UNDEFINED, figure, plural
+from mlcls.reports.console_figures import p_text, signed
+from mlcls.reports.console_thresholds import COST, LESS_IS_BETTER, measure_of
 from mlcls.reports.html_table import (
     Cell,
     Column,
@@ -19,7 +21,7 @@ from mlcls.reports.html_table import (
 from mlcls.reports.html_verdict import negatives
 
 _WHEN = ("before", "after")
-_GAP = 0.05  # between naive and cross-fitted, from which on it is marked
+_GAP = -0.05  # of cross-fitted less naive, from which down it is marked
 _FIGURES = {
     "precision": "precision",
     "recall": "recall",
@@ -113,13 +115,13 @@ def attributes_table(entry: Mapping[str, Any]) -> Table:
     headings += [Column(title="AP", about="average precision")]
     if compared:
         headings.append(Column(title="base rate", about="the average precision of a guess"))
-    headings.append(Column(title="AUROC", about="0.5 is chance"))
+    headings += [Column(title="AUROC", about="0.5 is chance"), Column(title="F1")]
+    if compared:
+        headings.append(Column(title="base F1", about="of “present” for every image"))
     if drawn:
         headings.append(Column(title="0 ← AUROC → 1", about="interval; the line is chance", sortable=False))
-    headings += [Column(title=title) for title in ("F1", "precision", "recall")]
-    if compared:
-        headings.append(Column(title="F1 of “present”", about="F1 of answering present for every image"))
-    headings += [Column(title=title) for title in ("accuracy", "threshold", "known", "present", "absent")]
+    headings += [Column(title=title) for title in ("precision", "recall", "accuracy", "threshold")]
+    headings += [Column(title=title) for title in ("known", "present", "absent")]
     headings += [
         Column(title="TP", about="right: present"),
         Column(title="FP", about="wrongly said present"),
@@ -127,7 +129,7 @@ def attributes_table(entry: Mapping[str, Any]) -> Table:
         Column(title="TN", about="right: absent"),
     ]
     return Table(
-        caption=f"{len(entries):,} attributes, each at its threshold",
+        caption=f"{plural(len(entries), 'attribute')}, each at its threshold",
         columns=tuple(headings),
         rows=tuple(tuple(_attribute(one, tested, compared, drawn)) for one in entries),
     )
@@ -143,60 +145,65 @@ def _attribute(one: Mapping[str, Any], tested: bool, compared: bool, drawn: bool
     if compared:
         cells.append(number(baselines.get("base_rate")))
     cells.append(number(one["auroc"], intervals.get("auroc")))
-    if drawn:
-        cells.append(bar(one["auroc"], intervals.get("auroc"), 0.5))
-    cells += [number(one[key], intervals.get(key)) for key in ("f1", "precision", "recall")]
+    cells.append(number(one["f1"], intervals.get("f1")))
     if compared:
         cells.append(number(mapping(baselines.get("always_present")).get("f1")))
-    cells += [number(one["accuracy"], intervals.get("accuracy")), number(one["threshold"])]
+    if drawn:
+        cells.append(bar(one["auroc"], intervals.get("auroc"), 0.5))
+    cells += [number(one[key], intervals.get(key)) for key in ("precision", "recall", "accuracy")]
+    cells.append(number(one["threshold"]))
     cells += [whole(one["known"]), whole(one["positive"]), whole(negatives(one))]
     return cells + [whole(confusion.get(key)) for key in ("tp", "fp", "fn", "tn")]
 
 
 def _chance(found: Mapping[str, Any]) -> Cell:
     p, verdict = defined(found.get("p_adjusted")), found.get("distinguishable")
-    note = "" if p is None else "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
     if verdict is None:
         return Cell(text=UNDEFINED, note="not tested", sort=None)
-    if verdict:
-        return Cell(text="better", note=note, sort=p, level="good")
-    return Cell(text="not distinguishable from chance", note=note, sort=p, level="bad")
+    text = p_text(p).replace("=", " = ").replace("<", " < ")
+    return Cell(text=text if verdict else f"NO, {text}", sort=p, level="good" if verdict else "bad")
 
 
 def thresholds_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Thresholds, and the figure on the labels they were tuned on against the one on labels held out."""
     objectives = {str(row.get("objective", "")) for row in rows}
-    measure = "F1" if objectives == {"f1"} else "figure"
+    measures = {measure_of(objective) for objective in objectives}
+    measure = measures.pop() if len(measures) == 1 else ""  # else each row says its own
+    plain = objectives == {"f1"}
     held_out = any("cross_fitted" in row for row in rows)
     estimated = any("estimator" in row for row in rows)
     noted = any(row.get("note") for row in rows)
     headings = list(columns("threshold"))
-    headings += [] if measure == "F1" else [Column(title="objective", number=False)]
+    headings += [] if plain else [Column(title="objective", number=False)]
+    headings += [] if measure or plain else [Column(title="figure", number=False)]
     headings += [Column(title="estimator", number=False)] if estimated else []
+    less = "less is better; " if measure == COST else ""
+    naive = f"{less}on the very labels it was tuned on: flatters"
+    headings.append(Column(title=f"{measure} naive".strip(), about=naive))
     if held_out:
-        headings.append(
-            Column(title=f"{measure}, cross-fitted", about="on validation labels held out of the tuning")
-        )
-    headings.append(Column(title=f"{measure}, naive", about="on the very labels it was tuned on: flatters"))
-    headings += [Column(title="gap", about="naive less cross-fitted")] if held_out else []
+        honest = f"{less}on validation labels held out of the tuning"
+        headings.append(Column(title=f"{measure} cross-fitted".strip(), about=honest))
+        headings.append(Column(title="gap", about="cross-fitted less naive"))
     headings += [Column(title=title) for title in ("present", "absent")]
     headings += [Column(title="remark", number=False)] if noted else []
-    body = tuple(tuple(_threshold(row, measure == "F1", estimated, held_out, noted)) for row in rows)
+    body = tuple(tuple(_threshold(row, plain, not measure, estimated, held_out, noted)) for row in rows)
     return Table(caption="Thresholds, tuned on validation labels", columns=tuple(headings), rows=body)
 
 
 def _threshold(
-    row: Mapping[str, Any], only_f1: bool, estimated: bool, held_out: bool, noted: bool
+    row: Mapping[str, Any], only_f1: bool, mixed: bool, estimated: bool, held_out: bool, noted: bool
 ) -> list[Cell]:
+    measure = measure_of(str(row.get("objective", "")))
     naive, honest = defined(row.get("value")), defined(row.get("cross_fitted"))
     cells = [name(str(row["name"])), number(row.get("threshold"), row.get("interval"))]
     cells += [] if only_f1 else [name(str(row.get("objective", "")))]
+    cells += [name("cost, less is better" if measure == COST else measure)] if mixed else []
     cells += [name(str(row.get("estimator", "")))] if estimated else []
-    cells += [number(honest)] if held_out else []
     cells.append(number(naive))
     if held_out:
-        gap = None if naive is None or honest is None else naive - honest
-        cells.append(number(gap, level="warn" if gap is not None and gap >= _GAP else ""))
+        gap = None if naive is None or honest is None else honest - naive
+        far = gap is not None and gap <= _GAP and measure != COST  # a cost has no scale of its own
+        cells += [number(honest), Cell(text=signed(gap), sort=gap, level="warn" if far else "")]
     cells += [whole(row.get("positive")), whole(row.get("negative"))]
     return cells + ([name(str(row.get("note") or ""))] if noted else [])
 
@@ -209,12 +216,15 @@ def thresholds_summary(rows: Sequence[Mapping[str, Any]]) -> str:
         if (naive := defined(row.get("value"))) is not None
         and (honest := defined(row.get("cross_fitted"))) is not None
     ]
-    if not both or len({str(row.get("objective", "")) for row in rows}) > 1:
+    objectives = {str(row.get("objective", "")) for row in rows}
+    if not both or len(objectives) > 1:
         return ""
+    measure = measure_of(objectives.pop())
     naive, honest = (sum(pair[i] for pair in both) / len(both) for i in (0, 1))
     return (
-        f"Mean on the tuning labels {figure(naive)}, cross-fitted {figure(honest)}: "
-        f"a gap of {figure(naive - honest)}. Only the cross-fitted figure says what to expect on new images."
+        f"Macro {measure}, naive: {figure(naive)}, on the very labels the thresholds were tuned on; cross-fitted: "
+        f"{figure(honest)} ({signed(honest - naive)}). Only the cross-fitted figure says what to expect on new images."
+        f"{f' {LESS_IS_BETTER.capitalize()}.' if measure == COST else ''}"
     )
 
 
@@ -296,7 +306,7 @@ def interval_note(entry: Mapping[str, Any]) -> str:
         return ""
     level, resamples, unit = defined(found.get("level")), found.get("resamples"), found.get("unit", "images")
     share = f"{level:.0%} " if level is not None else ""
-    times = f", {resamples:,} resamples of {unit}" if isinstance(resamples, int) else ""
+    times = f", {plural(resamples, 'resample')} of {unit}" if isinstance(resamples, int) else ""
     return f"The smaller numbers are {share}bootstrap intervals{times}."
 
 
@@ -306,5 +316,6 @@ def chance_note(entry: Mapping[str, Any]) -> str:
         return ""
     return (
         "Against chance: are images that show the attribute scored above those that do not, more than luck "
-        "explains? One-sided Mann-Whitney test, corrected for the number of attributes (Holm)."
+        "explains? One-sided Mann-Whitney test, corrected for the number of attributes (Holm). NO means: not "
+        "distinguishable from chance."
     )

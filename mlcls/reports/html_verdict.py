@@ -48,14 +48,29 @@ class Verdict:
     checks: tuple[Remark, ...]
 
 
-def verdict(record: Record, subset: str, entry: Mapping[str, Any]) -> Verdict:
-    """What was evaluated, how it compares with guessing, and what to check when it is no better."""
+def evaluated_on(subset: str, entry: Mapping[str, Any], what: str | None) -> str:
+    """The images of an evaluation and how many they are: `146 images of the test subset`, or words of its own."""
+    images = plural(entry["n"], "image")
+    return f"{images} of the {SUBSETS[subset]} subset" if what is None else f"{what} ({images})"
+
+
+def verdict(
+    record: Record, subset: str, entry: Mapping[str, Any], *, what: str | None, has_test: bool | None
+) -> Verdict:
+    """What was evaluated, how it compares with guessing, and what to check when it is no better.
+
+    Args:
+        what: words for the images, where they are not those of the subset.
+        has_test: whether the run had a test subset; None decides it by the record's evaluation.
+    """
+    if has_test is None:
+        has_test = bool(record.evaluation.get("test"))
     level, headline = _headline(entry)
     nothing = level == "bad"
     return Verdict(
         level=level,
         headline=headline,
-        sentences=tuple(_sentences(record, subset, entry)),
+        sentences=tuple(_sentences(subset, entry, evaluated_on(subset, entry, what), has_test)),
         tiles=tuple(_tiles(entry)),
         checks=tuple(_checks(record, entry)) if nothing else (),
     )
@@ -91,11 +106,10 @@ def _headline(entry: Mapping[str, Any]) -> tuple[str, str]:
     return "warn", f"{len(better):,} of {plural(total, 'attribute')} {verb} recognised better than chance"
 
 
-def _sentences(record: Record, subset: str, entry: Mapping[str, Any]) -> Iterator[Remark]:
-    images = plural(entry["n"], "image")
-    yield Remark(text=f"Evaluated on {images} of the {SUBSETS[subset]} subset.", level="")
+def _sentences(subset: str, entry: Mapping[str, Any], images: str, has_test: bool) -> Iterator[Remark]:
+    yield Remark(text=f"Evaluated on {images}.", level="")
     if subset == "val":
-        without = "" if record.evaluation.get("test") else " There is no test subset."
+        without = "" if has_test else " There is no test subset."
         yield Remark(
             text="The best epoch and the thresholds were chosen on these very images, so every figure here "
             f"flatters.{without}"
@@ -124,7 +138,9 @@ def _tiles(entry: Mapping[str, Any]) -> Iterator[Tile]:
     ):
         value, base = defined(macro.get(key)), defined(present.get(key))
         interval = mapping(intervals.get("macro")).get(key)
-        if key == "f1" and "cross_fitted" in entry:  # the naive one, and its interval, flatter: tuned on these labels
+        if (
+            key == "f1" and "cross_fitted" in entry
+        ):  # the naive one, and its interval, flatter: tuned on these labels
             title, value, interval = "Macro F1, cross-fitted", defined(entry["cross_fitted"]), None
         judgement, mood = _judge(value, base, ends(interval))
         percent = f"{level:.0%} interval " if level is not None else "interval "
@@ -182,9 +198,13 @@ def _rare(entry: Mapping[str, Any]) -> list[str]:
     return [one["name"] for one in entry["attributes"] if 0 < min(one["positive"], negatives(one)) < FEW]
 
 
-def warnings(record: Record, subset: str, entry: Mapping[str, Any]) -> tuple[Remark, ...]:
-    """What a reader should know before using the figures, the most damaging first."""
-    return (*_of_data(record), *_of_figures(subset, entry), *_of_run(record))
+def warnings(
+    record: Record, subset: str, entry: Mapping[str, Any], *, what: str | None, notes: Sequence[str]
+) -> tuple[Remark, ...]:
+    """What a reader should know before using the figures: `notes`, then the most damaging first."""
+    where = f"in {what or f'the {SUBSETS[subset]} subset'}"
+    said = (Remark(text=note[:1].upper() + note[1:]) for note in notes)
+    return (*said, *_of_data(record), *_of_figures(where, entry), *_of_run(record))
 
 
 def _of_data(record: Record) -> Iterator[Remark]:
@@ -202,8 +222,7 @@ def _of_data(record: Record) -> Iterator[Remark]:
             yield _named(f"{plural(len(names), 'image')} of the table {verb}", names, link="health")
 
 
-def _of_figures(subset: str, entry: Mapping[str, Any]) -> Iterator[Remark]:
-    where = f"in the {SUBSETS[subset]} subset"
+def _of_figures(where: str, entry: Mapping[str, Any]) -> Iterator[Remark]:
     if entry["undefined"]:
         yield _named(
             f"Not known both present and absent {where}, so without figures and not in the macro means",
@@ -224,7 +243,8 @@ def _of_run(record: Record) -> Iterator[Remark]:
     for note, names in list(notes.items())[:_REMARKS]:
         yield _named(f"Threshold: {note}", names, link="thresholds")
     if len(notes) > _REMARKS:
-        yield Remark(text=f"{len(notes) - _REMARKS:,} more remarks on thresholds", link="thresholds")
+        more = plural(len(notes) - _REMARKS, "more remark")
+        yield Remark(text=f"{more} on thresholds", link="thresholds")
     if skipped := sum(epoch.skipped_steps for epoch in record.epochs):
         yield Remark(
             text=f"{plural(skipped, 'training step')} left out: the loss or its gradient was not finite"

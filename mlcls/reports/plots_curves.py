@@ -220,12 +220,12 @@ def _changes(thresholds: FloatArray) -> FloatArray:
     if len(thresholds) < 2:
         return np.empty(0)
     low, high = thresholds[:-1], thresholds[1:]
-    signs = (-1.0) ** np.arange(len(low))
-    scores = 2 * signs * np.cumsum(signs * low)
+    signs = np.where(np.arange(len(low)) % 2, -1.0, 1.0)
+    scores: FloatArray = 2 * signs * np.cumsum(signs * low)
     highest = 2 * thresholds[-1] - 1
     if np.all((scores >= low - 1e-6) & (scores <= high + 1e-6)) and abs(scores[-1] - highest) < 1e-6:
         return scores
-    changes = (low + high) / 2
+    changes: FloatArray = (low + high) / 2
     changes[-1] = np.clip(highest, low[-1], high[-1])
     return changes
 

@@ -267,9 +267,17 @@ def test_the_verdict_counts_what_was_tested(
     pipe: Console, written: Read, passes: tuple[bool | None, ...], words: str
 ) -> None:
     rows = [attribute(f"a{i}", passes=one) for i, one in enumerate(passes)]
-    assert show_chance_verdict(pipe, entry(*rows), "val")
+    assert show_chance_verdict(pipe, entry(*rows), "val", has_test=False)
     assert words in written(pipe)
     assert "on the validation subset (there is no test subset)." in written(pipe)
+
+
+@pytest.mark.parametrize("has_test", [None, True])
+def test_the_verdict_denies_no_test_subset_unasked(
+    pipe: Console, written: Read, has_test: bool | None
+) -> None:
+    assert show_chance_verdict(pipe, entry(attribute("a", passes=False)), "val", has_test=has_test)
+    assert "on the validation subset. " in written(pipe)
 
 
 @pytest.mark.parametrize("passes", [(True, False), (True,), (None, None), ()])

@@ -8,7 +8,12 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from mlcls.reports.console_thresholds import ThresholdChange, show_threshold_summary, show_thresholds
+from mlcls.reports.console_thresholds import (
+    ThresholdChange,
+    measure_of,
+    show_threshold_summary,
+    show_thresholds,
+)
 
 Read = Callable[[Console], str]
 LEGEND = "cross-fitted: tuned on four fifths of these labels, scored on the fifth it has not seen"
@@ -64,6 +69,13 @@ def test_without_cross_fitting_nothing_is_said_of_it(pipe: Console, written: Rea
     text = written(pipe)
     for word in ("cross-fitted", "macro", "95%", "naive"):
         assert word not in text
+
+
+def test_of_a_cost_less_is_better(pipe: Console, written: Read) -> None:
+    assert measure_of("cost:1,5") == "cost"
+    show_thresholds(pipe, [change("hat")], measure=measure_of("cost:1,5"))
+    assert "cost naive" in written(pipe)
+    assert "less is better" in written(pipe)
 
 
 def test_of_many_a_terminal_shows_the_least_certain(

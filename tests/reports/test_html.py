@@ -116,7 +116,8 @@ def test_nothing_learned_is_said_loudly_with_what_to_check() -> None:
         "Too few images of the rarer",
     ):
         assert check in top
-    assert text.count("not distinguishable from chance") >= 4  # and in the table, an attribute each
+    assert text.count("NO, p = ") == 4  # in the table, an attribute each
+    assert "NO means: not distinguishable from chance" in text
 
 
 def test_one_attribute_is_spoken_of_as_one() -> None:
@@ -232,9 +233,75 @@ def test_thresholds_show_both_figures_and_the_gap() -> None:
         },
     ]
     text = page(replace(record, thresholds=tuple(rows))).text
-    assert "Mean on the tuning labels 0.730, cross-fitted 0.500: a gap of 0.230" in text
-    assert "a 0.300 0.100–0.600 0.500 0.730 0.230" in text
+    assert "Macro F1, naive: 0.730, on the very labels the thresholds were tuned on" in text
+    assert "cross-fitted: 0.500 (-0.230)" in text  # the sign that the console has
+    assert "gap cross-fitted less naive" in text
+    assert "a 0.300 0.100–0.600 0.730 0.500 -0.230" in text
     assert "b 0.500 – – –" in text
+
+
+def tuned(*objectives: str) -> Record:
+    row = {"threshold": 0.3, "value": 0.73, "cross_fitted": 0.5, "interval": None, "estimator": "plain"}
+    rows = (row | {"name": f"a{i}", "objective": one} for i, one in enumerate(objectives))
+    return replace(make_record(FIVE), thresholds=tuple(rows))
+
+
+@pytest.mark.parametrize(
+    ("objective", "measure"),
+    [("precision:0.9", "recall"), ("recall:0.9", "precision"), ("youden", "Youden's J")],
+)
+def test_the_figure_of_thresholds_is_called_what_it_is(objective: str, measure: str) -> None:
+    text = page(tuned(objective)).text
+    assert f"Macro {measure}, naive: 0.730" in text
+    assert f"{measure} naive on the very labels" in text
+    assert f"{measure} cross-fitted on validation labels held out" in text
+
+
+def test_of_a_cost_less_is_better() -> None:
+    text = page(tuned("cost:1,5")).text
+    assert "cost naive less is better; on the very labels" in text
+    assert "Macro cost, naive: 0.730" in text
+    assert "less is better." in text
+
+
+def test_figures_of_several_objectives_are_named_in_their_rows() -> None:
+    text = page(tuned("precision:0.9", "cost:1,5")).text
+    assert "a0 0.300 precision:0.9 recall plain" in text
+    assert "a1 0.300 cost:1,5 cost, less is better plain" in text
+    assert "Macro recall" not in text
+
+
+def test_other_images_than_the_subset_have_words_of_their_own() -> None:
+    record = make_record(FIVE, test=False)
+    record = replace(record, evaluation={"val": None, "test": record.evaluation["val"]})
+    text = page(record, what="the images of new.csv", notes=["3 of these images were trained on"]).text
+    assert "test subset" not in text
+    assert "· the images of new.csv (150 images)" in text
+    assert "Evaluated on the images of new.csv (150 images)." in text
+    assert "evaluated: present of the images of new.csv" in text
+    start = text.index("Before you use these figures")
+    assert text[start:].startswith("Before you use these figures 3 of these images were trained on")
+
+
+def test_few_images_are_few_of_the_words_given() -> None:
+    record = make_record(FIVE, images=12)
+    assert (
+        "of the rarer class in the images of [new].csv" in page(record, what="the images of [new].csv").text
+    )
+
+
+def test_whether_there_is_a_test_subset_can_be_said() -> None:
+    alone = make_record(FIVE, test=False)
+    assert "There is no test subset" not in page(alone, "val", has_test=True).text
+    assert "There is no test subset" in page(alone, "val", has_test=False).text
+
+
+def test_one_is_not_many() -> None:
+    text = page(make_record(("hat",), images=1)).text
+    assert "1 attribute, each at its threshold" in text
+    assert "1 image of the test subset" in text
+    assert "1 images" not in text
+    assert "1 attributes" not in text
 
 
 def test_calibration_before_and_after() -> None:
@@ -264,6 +331,16 @@ def test_gallery_and_pictures_hold_the_very_bytes() -> None:
     assert (images[1]["width"], images[1]["height"]) == ("34", "12")
     assert "labelled present, predicted 0.03 threshold 0.40 b.jpg" in found.text
     assert "no picture at hand" in found.text
+
+
+def test_images_that_were_not_found_are_said_once() -> None:
+    record = make_record(FIVE)
+    record = replace(record, data=replace(record.data, images_dir="/gone/<images>"))
+    text = page(record, errors=[error(thumbnail=None), error(image="b.jpg", thumbnail=None)]).text
+    assert text.count("The images were not found at /gone/<images>") == 1
+    assert "no picture at hand" not in text
+    assert "b.jpg" in text
+    assert "not found" not in page(record, errors=[error(), error(thumbnail=None)]).text
 
 
 def test_recipe_training_and_command_are_there() -> None:

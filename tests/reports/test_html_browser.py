@@ -21,6 +21,7 @@ DRIVER = shutil.which("chromedriver")
 if CHROMIUM is None or DRIVER is None:
     pytest.skip("needs chromium and chromedriver on PATH", allow_module_level=True)
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
+WebDriverWait = pytest.importorskip("selenium.webdriver.support.ui").WebDriverWait
 
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run",
@@ -210,6 +211,28 @@ def test_the_name_stays_in_sight_while_a_wide_table_scrolls(show: Show, full: st
     driver.execute_script("document.querySelector('#attributes .scroll').scrollLeft = 400")
     assert driver.execute_script("return document.querySelector('#attributes .scroll').scrollLeft") == 400
     assert driver.execute_script(place) == pytest.approx(before, abs=2)
+
+
+def test_what_matters_most_is_in_sight_without_scrolling(show: Show, full: str) -> None:
+    driver = show(full, width=1280)
+    headings = driver.execute_script(
+        "const edge = document.querySelector('#attributes .scroll').getBoundingClientRect().right;"
+        "return [...document.querySelectorAll('#attributes thead th')]"
+        ".filter(h => h.getBoundingClientRect().right <= edge).map(h => h.querySelector('.title').textContent)"
+    )
+    assert headings[:7] == ["attribute", "against chance", "AP", "base rate", "AUROC", "F1", "base F1"]
+
+
+def test_a_table_that_is_cut_off_says_that_it_scrolls(show: Show, full: str) -> None:
+    driver = show(full, width=390)
+    cue = (
+        "return getComputedStyle(document.querySelector('#attributes caption span'), '::after').content"
+        ".includes('scrolls sideways')"
+    )
+    wait = WebDriverWait(driver, 5)
+    wait.until(lambda driver: driver.execute_script(cue))
+    driver.execute_script("document.querySelector('#attributes .scroll').scrollLeft = 9999")
+    wait.until(lambda driver: not driver.execute_script(cue))
 
 
 def test_a_wide_picture_is_shown_whole_and_at_its_size_when_asked(show: Show, full: str) -> None:

@@ -72,6 +72,14 @@
     addEventListener("resize", say);
   }
 
+  // a table that is cut off at the right says so until it has been scrolled to its end
+  for (const frame of document.querySelectorAll(".scroll")) {
+    const mark = () =>
+      frame.classList.toggle("more-aside", frame.scrollLeft + frame.clientWidth < frame.scrollWidth - 2);
+    frame.addEventListener("scroll", mark, { passive: true });
+    new ResizeObserver(mark).observe(frame);
+  }
+
   let opened = [];
   addEventListener("beforeprint", () => {
     opened = [...document.querySelectorAll("details:not([open])")];
