@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from mlcls.errors import MlclsError, RecipeError, is_out_of_memory
@@ -108,6 +109,37 @@ def table_recipe(labels: str | None, flags: dict[str, Any]) -> Recipe | None:
             f"{flag_of(others[0])}: speaks of a table; name it with --labels, or leave this flag out"
         )
     return None
+
+
+def check_output(flag: str, path: str | None, *endings: str) -> None:
+    """Make sure, before any work is done, that a file can be written there.
+
+    Raises:
+        RecipeError: it stands in no folder, is one, has another ending, or cannot be written.
+    """
+    if path is None:
+        return
+    place = Path(path)
+    if not path or place.is_dir():
+        raise RecipeError(f"{flag} '{path}': expected the name of a file, e.g. name{endings[0]}")
+    if place.suffix.lower() not in endings:
+        raise RecipeError(f"{flag} {path}: expected a name that ends in {' or '.join(endings)}")
+    if not place.parent.is_dir():
+        raise RecipeError(f"{flag} {path}: there is no folder {place.parent}; make it first")
+    if not os.access(place if place.exists() else place.parent, os.W_OK):
+        raise RecipeError(f"{flag} {path}: cannot be written there; name another place")
+
+
+def check_device(device: str, table: Recipe | None) -> None:
+    """Refuse a device where nothing is to be predicted.
+
+    Raises:
+        RecipeError: a device, and no table.
+    """
+    if table is None and device != "auto":
+        raise RecipeError(
+            f"--device {device}: nothing is predicted without --labels; name a table, or leave this flag out"
+        )
 
 
 def whole_number(flag: str, least: int = 0) -> Callable[[str], int]:

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from mlcls.commandline import Parser, console_on, run_command, whole_number
+from mlcls.commandline import Parser, check_output, console_on, run_command, whole_number
 from mlcls.errors import RecipeError
 
 SUBSETS = ("val", "test")
@@ -36,6 +36,8 @@ def _compare(argv: Sequence[str] | None) -> int:
     arguments = parser.parse_args(argv)
     if len(arguments.models) < 2:
         raise RecipeError("name two bundles or more, e.g. mlcls compare outputs/a outputs/b")
+
+    check_output("--picture", arguments.picture, ".png")
 
     from mlcls.workflows.comparison import compare_bundles
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from mlcls.commandline import (
     Parser,
     add_recipe_flags,
+    check_device,
+    check_output,
     console_on,
     recipe_flags,
     run_command,
@@ -50,6 +52,8 @@ def _evaluate(argv: Sequence[str] | None) -> int:
     add_recipe_flags(parser, (TABLE,), without=("labels", "val_labels", "test_labels", "split"))
     arguments = parser.parse_args(argv)
     table = table_recipe(arguments.labels, recipe_flags(arguments))
+    check_device(arguments.device, table)
+    check_output("--report", arguments.report, ".html", ".htm")
 
     from mlcls.workflows.evaluation import evaluate_bundle, show_evaluated, write_report
 
@@ -62,7 +66,8 @@ def _evaluate(argv: Sequence[str] | None) -> int:
         progress_console=console_on(sys.stderr),
     )
     if arguments.format == "json":
-        entry = {"source": evaluated.source, "subset": evaluated.subset, **evaluated.entry}
+        facts = {"source": evaluated.source, "subset": evaluated.asked, "notes": list(evaluated.notes)}
+        entry = {**facts, **evaluated.entry}
         sys.stdout.write(json.dumps(entry, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
     else:
         show_evaluated(console_on(sys.stdout), evaluated)

@@ -206,7 +206,7 @@ class Recipe:
     )
     estimator: str = _setting(
         "robust",
-        "robust (the median of bootstrapped optima, drawn to the attributes' common threshold) or exact (the optimum)",
+        "robust (the mean of bootstrapped optima, drawn to the attributes' common threshold) or exact (the optimum)",
         group=TRAINING,
     )
     calibration: str = _setting(

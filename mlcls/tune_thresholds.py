@@ -4,7 +4,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlcls.commandline import Parser, add_recipe_flags, console_on, recipe_flags, run_command, table_recipe
+from mlcls.commandline import (
+    Parser,
+    add_recipe_flags,
+    check_device,
+    check_output,
+    console_on,
+    recipe_flags,
+    run_command,
+    table_recipe,
+)
 from mlcls.recipe import TABLE
 
 
@@ -22,7 +31,7 @@ def _tune(argv: Sequence[str] | None) -> int:
     )  # fmt: skip
     parser.add_argument(
         "--estimator", default="robust",
-        help="robust (the median of bootstrapped optima, drawn to the common threshold) or exact (default: robust)",
+        help="robust (the mean of bootstrapped optima, drawn to the common threshold) or exact (default: robust)",
     )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="show the thresholds, write nothing")
     parser.add_argument(
@@ -36,6 +45,8 @@ def _tune(argv: Sequence[str] | None) -> int:
     arguments = parser.parse_args(argv)
 
     table = table_recipe(arguments.labels, recipe_flags(arguments))
+    check_device(arguments.device, table)
+    check_output("--curves", arguments.curves, ".png")
 
     from mlcls.workflows.tuning import tune_bundle
 

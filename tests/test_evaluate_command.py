@@ -46,12 +46,75 @@ def test_another_table_is_predicted(toy: Path, toy_bundle: Path, capsys: pytest.
         assert entry["macro"][figure] == pytest.approx(value, abs=1e-6)
 
 
-def test_images_of_the_training_are_told(
-    toy: Path, toy_bundle: Path, capsys: pytest.CaptureFixture[str]
+def test_images_that_the_run_knows_are_told(
+    toy: Path, toy_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert evaluate.main(["--model", str(toy_bundle), "--labels", str(toy)]) == 0
-    train = load(toy_bundle / "metrics.json")["data"]["split"]["train"]
-    assert f"{train} of these 60 images bear names of training images" in capsys.readouterr().out
+    report = tmp_path / "report.html"
+    flags = ["--model", str(toy_bundle), "--labels", str(toy)]
+    assert evaluate.main([*flags, "--report", str(report)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    split = load(toy_bundle / "metrics.json")["data"]["split"]
+    told = f"{split['train']} of these 60 images bear names of training images"
+    assert told in out
+    assert f"{split['val']} of these 60 images bear names of validation images" in out
+    assert "test subset" not in out
+    page = report.read_text(encoding="utf-8")
+    assert told in page
+    assert "There is no test subset" not in page
+    entry = evaluated(capsys, *flags)
+    assert entry["subset"] is None
+    assert entry["notes"][0].startswith(told)
+
+
+def test_names_match_without_the_folders_that_several_tables_put_before_them(
+    toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run on two tables knows images as data/..., the table of the test alone names them without."""
+    lines = toy.read_text().splitlines()
+    for name, rows in (("train", lines[1:41]), ("test", lines[41:])):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "labels.txt").write_text("\n".join([lines[0], *rows]) + "\n")
+        for row in rows:
+            shutil.copy(toy.parent / "images" / row.split()[0], folder)
+    out = tmp_path / "out"
+    tables = ["--labels", str(tmp_path / "train" / "labels.txt")]
+    tables += ["--test-labels", str(tmp_path / "test" / "labels.txt")]
+    assert train.main([*tables, "--out", str(out), *TINY, "--epochs", "1", "--unfreeze", "none"]) == 0
+    entry = evaluated(
+        capsys, "--model", str(out), "--labels", str(tmp_path / "test" / "labels.txt"), "--subset", "test"
+    )
+    assert entry["n"] == 20
+    assert entry["macro"]["auroc"] == pytest.approx(
+        load(out / "metrics.json")["evaluation"]["test"]["macro"]["auroc"], abs=1e-6
+    )
+
+
+def test_rows_that_are_left_out_are_told(
+    toy: Path, toy_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = shutil.copytree(toy.parent, tmp_path / "data")
+    (data / "images" / "img_003.png").unlink()
+    (data / "images" / "img_004.png").write_bytes((data / "images" / "img_004.png").read_bytes()[:60])
+    entry = evaluated(capsys, "--model", str(toy_bundle), "--labels", str(data / "labels.txt"))
+    assert entry["n"] == 58
+    assert "1 missing and left out: img_003.png" in entry["notes"]
+    assert "1 unreadable and left out: img_004.png" in entry["notes"]
+
+
+def test_a_table_without_the_bundles_attributes_is_refused_before_its_images_are_read(
+    toy: Path, toy_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "labels.txt"
+    table.write_text(toy.read_text().replace("bright", "brigth"))
+    flags = ["--model", str(toy_bundle), "--labels", str(table), "--images", str(toy.parent / "images")]
+    assert evaluate.main(flags) == 2
+    error = capsys.readouterr().err
+    assert "lacks the bundle's attributes bright; did you mean 'brigth'" in error
+    assert "checking images" not in error
+    table.write_text("\n".join(toy.read_text().splitlines()[1:]) + "\n")
+    assert evaluate.main(flags) == 2
+    assert "--names red bright square_left" in capsys.readouterr().err
 
 
 def test_a_table_of_other_images(
@@ -109,7 +172,13 @@ def test_intervals_hold_their_figures(toy_bundle: Path, capsys: pytest.CaptureFi
         (["--group-column", "patient"], "--group-column: speaks of a table; name it with --labels"),
         (["--resamples", "-3"], "--resamples: expected a whole number from 0"),
         (["--labels", "nowhere.txt"], "nowhere.txt"),
-        (["--report", "no/such/folder/report.html"], "no/such/folder"),
+        (
+            ["--report", "no/such/folder/report.html"],
+            "--report no/such/folder/report.html: there is no folder",
+        ),
+        (["--report", "."], "--report '.': expected the name of a file"),
+        (["--report", "page.png"], "--report page.png: expected a name that ends in .html"),
+        (["--device", "cpu"], "--device cpu: nothing is predicted without --labels"),
     ],
 )
 def test_mistakes_get_one_message(
@@ -118,7 +187,7 @@ def test_mistakes_get_one_message(
     model = [] if "--model" in flags else ["--model", str(toy_bundle)]
     code = evaluate.main([*model, *flags])
     error = capsys.readouterr().err
-    assert code == (3 if "--report" in flags else 2)
+    assert code == 2
     assert "Traceback" not in error
     assert error.count("error: ") == 1
     assert said in error

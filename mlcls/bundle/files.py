@@ -160,6 +160,8 @@ def load_bundle(folder: str | Path) -> Bundle:
         BundleError: there is none, it is unfinished, damaged, or of a format that this version does not know.
     """
     folder = Path(folder)
+    if folder.is_file():
+        raise BundleError(f"--model {folder}: is a file; name the bundle's folder, {folder.parent}")
     if not folder.is_dir():
         raise BundleError(
             f"--model {folder}: there is no such folder; train one with: mlcls train --out {folder}"

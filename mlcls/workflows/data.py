@@ -1,7 +1,7 @@
 """From the recipe's table and folder to labelled, readable, split images, with all there is to say about them."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,13 +73,16 @@ def gather(recipe: Recipe, console: "Console", labels: Any = None) -> LabelledIm
     return LabelledImages(table, split, facts, groups)
 
 
-def gather_unsplit(recipe: Recipe, console: "Console") -> LabelledImages:
+def gather_unsplit(recipe: Recipe, console: "Console", check: Callable[[LabelTable], None]) -> LabelledImages:
     """Read and check what the recipe names, to be scored: every image is of the test subset.
+
+    Args:
+        check: raises where the table cannot be used; called before any image is decoded.
 
     Raises:
         TableError, RecipeError: with everything that is wrong with the table.
     """
-    table, unreadable, prints, alike, groups = _checked(recipe, console, None)
+    table, unreadable, prints, alike, groups = _checked(recipe, console, None, check)
     none = np.zeros(0, dtype=np.intp)
     split = Split(none, none, np.arange(len(table.images)))
     health = describe_health(table.labels, table.attributes, prints.sizes, groups)
@@ -88,10 +91,11 @@ def gather_unsplit(recipe: Recipe, console: "Console") -> LabelledImages:
 
 
 def _checked(
-    recipe: Recipe, console: "Console", labels: Any
+    recipe: Recipe, console: "Console", labels: Any, check: Callable[[LabelTable], None] = lambda table: None
 ) -> tuple[LabelTable, tuple[str, ...], Fingerprints, Alike, NDArray[np.int64]]:
     """The table without unreadable images, their names, and what belongs together."""
     table = read_recipe_table(recipe, labels)
+    check(table)
     table, unreadable, prints = check_table_images(table, console, recipe.near_duplicates == "together")
     alike = find_alike(table, prints)
     return table, unreadable, prints, alike, group_rows(table, alike.groups)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from mlcls.bundle.files import GROUPS, Bundle, load_bundle, read_verified, write_whole
 from mlcls.errors import BundleError
 from mlcls.recipe import Recipe
-from mlcls.reports.console import notes, say
+from mlcls.reports.console import notes
 from mlcls.reports.console_chance import show_chance_verdict
 from mlcls.reports.console_scores import show_evaluation
 from mlcls.reports.record import Record, from_json
@@ -25,22 +24,27 @@ from mlcls.workflows.judging import SUBSET_NAMES, Judged
 if TYPE_CHECKING:
     from rich.console import Console
 
-SPLIT, METRICS = "split.csv", "metrics.json"
+METRICS = "metrics.json"
 
 
 @dataclass(frozen=True)
 class Evaluated:
     """A bundle's figures on one set of labelled images, and the record to report them with.
 
-    `source` says which images, for people; `notes` what to keep in mind. `record` is the run's own with this
-    evaluation, and this data, in the place of its own.
+    `subset` is the evaluation's place in the record; `asked` the subset that was evaluated, None for all images of
+    another table (`elsewhere`). `source` says which images, for people; `notes` what to keep in mind; `has_test`
+    whether the run had a test subset. `record` is the run's own with this evaluation, and this data, in the place
+    of its own.
     """
 
     record: Record
     subset: str
+    asked: str | None
+    elsewhere: bool
     source: str
     judged: Judged
     notes: tuple[str, ...]
+    has_test: bool
 
     @property
     def entry(self) -> dict[str, Any]:
@@ -70,24 +74,22 @@ def evaluate_bundle(
     """
     bundle = load_bundle(model)
     record = from_json(read_verified(bundle, METRICS).decode("utf-8"), str(bundle.folder / METRICS))
+    asked = subset
     said: tuple[str, ...] = ()
     if table is None:
-        subset = subset or _last_subset(bundle)
-        predictions, groups = saved_predictions(bundle, subset)
-        source, images_dir = f"{SUBSET_NAMES[subset]} subset (saved predictions)", _images_dir(record)
+        asked = asked or _last_subset(bundle)
+        predictions, groups = saved_predictions(bundle, asked)
+        source, images_dir = f"the {SUBSET_NAMES[asked]} subset", _images_dir(record)
     else:
         from mlcls.workflows.prediction import predict_table  # torch, for this alone
 
-        subsets = _subsets(bundle)
-        only = None if subset is None else {name for name, held in subsets.items() if held == subset}
-        found = predict_table(bundle, table, device, progress_console, only)
+        found = predict_table(bundle, table, device, progress_console, asked)
         predictions, groups, images_dir = found.predictions, found.groups, found.images_dir
-        source = (
-            table.labels if subset is None else f"{table.labels}, images of the {SUBSET_NAMES[subset]} subset"
-        )
-        said = _seen_in_training(predictions, subsets)
-        subset = subset or "test"
+        source, said = f"the images of {table.labels}", found.notes
+        if asked is not None:
+            source += f" that were in the {SUBSET_NAMES[asked]} subset"
         record = dataclasses.replace(record, data=found.facts, calibration=None)
+    place = asked or "test"
     thresholds = bundle.threshold_values()
     entry = assess(
         predictions.labels,
@@ -98,27 +100,27 @@ def evaluate_bundle(
         resamples=resamples,
         seed=record.seed,
     )
-    if table is None and subset == "val":
+    if table is None and asked == "val":
         entry = with_cross_fitted(entry, bundle.thresholds)
     record = dataclasses.replace(
         record,
         thresholds=tuple(dataclasses.asdict(threshold) for threshold in bundle.thresholds),
-        evaluation={"val": None, "test": None, subset: entry},
+        evaluation={"val": None, "test": None, place: entry},
     )
     raw = bundle.calibration.invert(predictions.scores).astype(np.float32)
-    return Evaluated(record, subset, source, Judged(predictions, raw, images_dir), said)
+    judged, has_test = Judged(predictions, raw, images_dir), _last_subset(bundle) == "test"
+    return Evaluated(record, place, asked, table is not None, source, judged, said, has_test)
 
 
 def show_evaluated(console: "Console", evaluated: Evaluated) -> None:
     """The console's report, as after training."""
     title = f"{evaluated.record.model.backbone} on {evaluated.source}"
-    show_evaluation(console, title, evaluated.entry)
+    show_evaluation(console, title, evaluated.entry, complete="--format json")
     notes(console, evaluated.notes)
-    if evaluated.subset == "val":
-        say(
-            console, "the epoch and the thresholds were chosen on these images: the figures flatter", indent=2
-        )
-    show_chance_verdict(console, evaluated.entry, evaluated.subset)
+    if evaluated.asked == "val":
+        notes(console, ["the epoch and the thresholds were chosen on these images: the figures flatter"])
+    words = evaluated.source if evaluated.elsewhere else evaluated.subset
+    show_chance_verdict(console, evaluated.entry, words, has_test=evaluated.has_test)
 
 
 def write_report(path: Path, evaluated: Evaluated) -> None:
@@ -138,7 +140,16 @@ def write_report(path: Path, evaluated: Evaluated) -> None:
             *draw_labels(folder, judged.predictions.attributes, labels),
             *draw_training(folder, record, None, None),
         )
-    page = report_page(record, judged, pictures, subset=subset, source=evaluated.source)
+    page = report_page(
+        record,
+        judged,
+        pictures,
+        subset=subset,
+        source=evaluated.source,
+        what=evaluated.source if evaluated.elsewhere else None,
+        has_test=evaluated.has_test,
+        notes=evaluated.notes,
+    )
     write_whole(path, page.encode("utf-8"))
 
 
@@ -166,24 +177,6 @@ def saved_predictions(bundle: Bundle, subset: str) -> tuple[Predictions, NDArray
 
 def _last_subset(bundle: Bundle) -> str:
     return "test" if "predictions-test.csv" in bundle.manifest["files"] else "val"
-
-
-def _subsets(bundle: Bundle) -> Mapping[str, str]:
-    """Which subset of the run each image was in."""
-    from mlcls.labels.split import read_subsets  # pandas
-
-    read_verified(bundle, SPLIT)
-    return read_subsets(bundle.folder / SPLIT)
-
-
-def _seen_in_training(predictions: Predictions, subsets: Mapping[str, str]) -> tuple[str, ...]:
-    seen = sum(subsets.get(name) == "train" for name in predictions.images)
-    if not seen:
-        return ()
-    return (
-        f"{seen} of these {len(predictions.images)} images bear names of training images: where they are the same "
-        "images, the figures flatter",
-    )
 
 
 def _images_dir(record: Record) -> Path | None:

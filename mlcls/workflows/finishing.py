@@ -99,6 +99,7 @@ def finish(
         calibration=judgement.calibration_facts,
         seconds=round(time.monotonic() - started, 3),
     )
+    _show(console, record, judgement)
     with staged_bundle(out, _manifest(setup, judgement)) as folder:
         tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
         (folder / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
@@ -113,7 +114,14 @@ def finish(
             write_predictions(folder / f"predictions-{subset}.csv", predictions)
         page = _draw(folder, setup, record, judgement, iterations, console)
         (folder / REPORT).write_text(page, encoding="utf-8")
-    _show(console, record, judgement, out)
+    elapsed = time.monotonic() - started
+    say(
+        console,
+        f"saved in {out} after {elapsed:.0f} s (open {out / REPORT} in a browser); now: "
+        f"python -m mlcls.predict --model {out} --image FILE",
+    )
+    subset = judged_subset(judgement)
+    show_chance_verdict(console, record.evaluation[subset] or {}, subset, has_test=subset == "test")
     return record
 
 
@@ -212,8 +220,8 @@ def judged_subset(judgement: Judgement) -> str:
     return "test" if "test" in judgement.predictions else "val"
 
 
-def _show(console: "Console", record: Record, judgement: Judgement, out: Path) -> None:
-    """The end of the console's report."""
+def _show(console: "Console", record: Record, judgement: Judgement) -> None:
+    """What the run has come to, on the console."""
     say(console, f"stopped: {record.stopped_because}; the weights are those of epoch {record.best_epoch}")
     objective, estimator = str(record.recipe["objective"]), record.recipe["estimator"]
     show_threshold_summary(
@@ -234,12 +242,6 @@ def _show(console: "Console", record: Record, judgement: Judgement, out: Path) -
     show_evaluation(console, title, entry)
     if subset == "test":
         show_test_examples(console, _examples(judgement.predictions["test"], judgement.threshold_values()))
-    say(
-        console,
-        f"saved in {out} after {record.seconds:.0f} s (open {out / REPORT} in a browser); now: "
-        f"python -m mlcls.predict --model {out} --image FILE",
-    )
-    show_chance_verdict(console, entry, subset)
 
 
 def _changes(judgement: Judgement) -> list[ThresholdChange]:

@@ -209,6 +209,9 @@ def report_page(
     subset: str,
     source: str,
     counts: Mapping[str, Sequence[AttributeCount]] | None = None,
+    what: str | None = None,
+    has_test: bool | None = None,
+    notes: Sequence[str] = (),
 ) -> str:
     """The text of `report.html`, with the most confident mistakes of the subset beside their images."""
     return report_html(
@@ -218,6 +221,9 @@ def report_page(
         errors=_mistakes(record, judged),
         source=source,
         subsets=counts,
+        what=what,
+        has_test=has_test,
+        notes=notes,
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mlcls.bundle.files import THRESHOLDS, Bundle, load_bundle, write_thresholds
 from mlcls.naming import look_up
 from mlcls.recipe import Recipe
-from mlcls.reports.console import say
+from mlcls.reports.console import notes, say
 from mlcls.reports.console_thresholds import ThresholdChange, measure_of, show_thresholds
 from mlcls.scoring.estimators import ESTIMATORS
 from mlcls.scoring.predictions import Predictions
@@ -39,17 +39,19 @@ def tune_bundle(
     Raises:
         BundleError, TableError, RecipeError: what is wrong with the bundle, the table or the objective.
     """
+    said: tuple[str, ...]
     parse_objective(objective)
     look_up(ESTIMATORS, estimator, "--estimator")
     bundle = load_bundle(model)
     if table is None:
         predictions, groups = saved_predictions(bundle, "val")
-        source = "the saved validation predictions"
+        source, said = "the saved validation predictions", ()
     else:
         from mlcls.workflows.prediction import predict_table  # torch, for this alone
 
         predicted = predict_table(bundle, table, device, progress_console)
-        predictions, groups, source = predicted.predictions, predicted.groups, table.labels
+        predictions, groups = predicted.predictions, predicted.groups
+        source, said = table.labels, predicted.notes
     tuned = tune_report(
         predictions.labels,
         predictions.scores,
@@ -60,6 +62,7 @@ def tune_bundle(
         seed=int(bundle.manifest.get("seed", 0)),
     )
     _show(console, bundle, predictions, tuned, objective, source)
+    notes(console, said)
     if curves is not None:
         from mlcls.workflows.reporting import draw_threshold_curves  # matplotlib
 
@@ -71,6 +74,11 @@ def tune_bundle(
     else:
         write_thresholds(bundle.folder / THRESHOLDS, tuned)
         say(console, f"written: {bundle.folder / THRESHOLDS}")
+        say(
+            console,
+            "metrics.json and report.html are of the former thresholds; the figures now: "
+            f"python -m mlcls.evaluate --model {bundle.folder} --report FILE.html",
+        )
     return tuned
 
 
