@@ -47,13 +47,19 @@ def safe(console: Console, text: str) -> str:
     Control characters become escapes (a newline `\\n`), as does what the stream's encoding lacks; outside
     UTF-8 dashes and arrows fall back to ASCII.
     """
-    if not text.isprintable():
-        text = "".join(
-            char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text
-        )
+    text = one_line(text)
     if console.options.ascii_only:
         text = text.translate(_ASCII)
     return text.encode(console.encoding, "backslashreplace").decode(console.encoding)
+
+
+def one_line(text: str) -> str:
+    """A text, such as a name, without control characters: they become escapes, a newline `\\n`."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text
+    )
 
 
 def emit(console: Console, line: Text) -> None:
@@ -122,6 +128,6 @@ def plural(number: int, noun: str, nouns: str | None = None) -> str:
 
 
 def some(names: Sequence[str], limit: int = 5) -> str:
-    """The first names, and how many more there are."""
+    """The first names, each in one line, and how many more there are."""
     more = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {more:,} more" if more > 0 else "")
+    return ", ".join(map(one_line, names[:limit])) + (f" and {more:,} more" if more > 0 else "")

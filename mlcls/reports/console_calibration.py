@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from mlcls.reports.console import figure, heading, notes, plural, say, some
+from mlcls.reports.console import figure, heading, notes, say, some
 from mlcls.reports.console_figures import most_telling
 from mlcls.reports.grid import Cell, Column, print_grid
 
@@ -74,11 +74,16 @@ def _show_attributes(console: Console, calibration: Figures, subset: str, label:
         columns += [Column("slope", drop=1), Column("intercept", drop=2)]
         rows = [_attribute_row(name, old, new, maps.get(name, {})) for name, old, new in shown]
         print_grid(console, columns, rows)
-    rest = plural(len(pairs) - len(shown), "attribute")
+    left = len(pairs) - len(shown)
+    rest = "attribute" if left == 1 else f"{left:,} attributes"
     if pairs and not shown:
         say(console, f"none of the {rest} got worse, {label}", style="dim", indent=2)
     elif len(shown) < len(pairs):
-        fate = "did not get worse" if len(shown) == len(worse) else f"are in {complete}"
+        fate = (
+            "did not get worse"
+            if len(shown) == len(worse)
+            else f"{'is' if left == 1 else 'are'} in {complete}"
+        )
         say(console, f"the other {rest} {fate}, {label}", style="dim", indent=2)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from mlcls.reports.console import UNDEFINED, figure, plural, say
+from mlcls.reports.console import UNDEFINED, figure, one_line, plural, say
 from mlcls.reports.console_figures import between, level_text, p_text
 from mlcls.reports.grid import Cell
 
@@ -47,7 +47,7 @@ def chance_notes(entry: Entry) -> list[str]:
     attributes, level = failed(entry), level_text(entry.get("intervals"))
     if not attributes:
         return []
-    told = [f"{one['name']} ({_why(one, level)})" for one in attributes[:_NAMED]]
+    told = [f"{one_line(one['name'])} ({_why(one, level)})" for one in attributes[:_NAMED]]
     more = len(attributes) - len(told)
     names = ", ".join(told) + (f" and {more:,} more" if more else "")
     return [f"not distinguishable from chance: {names}; check: {_check(attributes)}"]
@@ -80,7 +80,7 @@ def show_chance_verdict(console: Console, entry: Entry, subset: str, *, has_test
     console.print()
     say(
         console,
-        f"{head}: {which} distinguishable from chance on {_SUBSETS.get(subset, subset)}{without}. "
+        f"{head}: {which} distinguishable from chance on {_SUBSETS.get(subset) or one_line(subset)}{without}. "
         f"Macro AUROC {figure(macro)}{interval}; chance is 0.5. Do not use this model. "
         f"Check: {_check(attributes)}.",
         style="bold red",

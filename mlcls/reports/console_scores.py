@@ -92,7 +92,7 @@ def _show_facts(console: Console, evaluation: Entry) -> None:
                 text += f" (base rates alone: {figure(blind[key])})"
             pairs.append((label, text + (meaning if key == "coverage_error" else "")))
     if intervals.get("resamples"):
-        how = f"{intervals['resamples']:,} bootstrap resamples of {intervals.get('unit', 'images')}"
+        how = f"{plural(intervals['resamples'], 'bootstrap resample')} of {intervals.get('unit', 'images')}"
         pairs.append(("intervals", f"{level}, {how}"))
     facts(console, pairs)
 
@@ -252,7 +252,8 @@ def _undefined_note(undefined: Sequence[str], attributes: int) -> list[str]:
         return []
     verb = "is" if len(undefined) == 1 else "are"
     left = attributes - len(undefined)
-    rest = f"macro is the mean of the other {plural(left, 'attribute')}" if left else "macro is undefined too"
+    others = "the other attribute's figure" if left == 1 else f"the mean of the other {left:,} attributes"
+    rest = f"macro is {others}" if left else "macro is undefined too"
     return [
         f"{UNDEFINED} is undefined: {some(undefined, 8)} {verb} not known both present and absent in these "
         f"images; {rest}"

@@ -10,6 +10,7 @@ from rich.text import Text
 from mlcls.reports.console import emit, safe
 
 Cell = str | tuple[str, str]  # a text, or a text and its style
+_LONGEST, _LONGEST_PIPED = 40, 60  # cells of a name in the first column; of more it loses its middle
 _NARROWEST = 16  # a column of text is not squeezed below this before other columns are left out
 _INDENT = 2
 
@@ -17,6 +18,8 @@ _INDENT = 2
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column: numbers stand right, text left. Text is folded where a terminal is narrow.
+
+    Names, the text of a first column, lose their middle rather than be folded, unless two would look the same.
 
     `drop` says which columns a narrow terminal loses first: the highest first, 0 never. `name` is what the
     column is called outside the table, where its title alone would not say.
@@ -48,10 +51,15 @@ def print_grid(
     """
     table = [[(safe(console, column.title), "bold") for column in columns]]
     table += [[_styled(console, cell) for cell in row] for row in rows]
+    names = columns[0].text
+    if names:
+        _cut_names(console, table, _LONGEST if console.is_terminal else _LONGEST_PIPED)
     widths = [max(cell_len(row[i][0]) for row in table) for i in range(len(columns))]
     kept = list(range(len(columns)))
     if console.is_terminal:
         kept = _fitting(columns, widths, console.width - _INDENT)
+        if names and widths[0] >= _NARROWEST:
+            _cut_names(console, table, widths[0])
     for number, row in enumerate(table):
         if console.is_terminal and number in (1, len(table) - last, len(table) - after):
             rule = sum(widths[i] for i in kept) + 2 * (len(kept) - 1)
@@ -63,6 +71,30 @@ def print_grid(
 def _styled(console: Console, cell: Cell) -> tuple[str, str]:
     text, style = (cell, "") if isinstance(cell, str) else cell
     return safe(console, text), style
+
+
+def _cut_names(console: Console, table: list[list[tuple[str, str]]], most: int) -> None:
+    """Leave out the middle of names of more than `most` cells, in place; those that would look alike stay whole."""
+    names = [row[0][0] for row in table]
+    cut = [_without_middle(name, most, safe(console, "…")) for name in names]
+    wholes: dict[str, set[str]] = {}
+    for name, short in zip(names, cut, strict=True):
+        wholes.setdefault(short, set()).add(name)
+    for row, short in zip(table, cut, strict=True):
+        if len(wholes[short]) == 1:
+            row[0] = (short, row[0][1])
+
+
+def _without_middle(name: str, most: int, mark: str) -> str:
+    if cell_len(name) <= most:
+        return name
+    room = most - cell_len(mark)
+    start, end = name, name
+    while cell_len(start) > room - room // 2:
+        start = start[:-1]
+    while cell_len(end) > room // 2:
+        end = end[1:]
+    return start + mark + end
 
 
 def _fitting(columns: Sequence[Column], widths: list[int], room: int) -> list[int]:

@@ -197,7 +197,7 @@ def test_a_narrow_window_keeps_what_matters(
     show_evaluation(console, "Test subset", entry(attribute(LONG), attribute("日本語"), attribute("[/]")))
     text = Text.from_ansi(written(console)).plain
     assert all(cell_len(line) <= width for line in text.splitlines())
-    assert "…" not in text
+    assert not any(line.endswith("…") for line in text.splitlines())
     said = " ".join(text.split())
     assert (f"not shown in this narrow window: {lost} base F1" in said) == bool(lost)
     assert cells(text, "日本語")[-3 if lost else -7] == "0.834"
@@ -270,6 +270,18 @@ def test_the_verdict_counts_what_was_tested(
     assert show_chance_verdict(pipe, entry(*rows), "val", has_test=False)
     assert words in written(pipe)
     assert "on the validation subset (there is no test subset)." in written(pipe)
+
+
+def test_a_name_of_two_lines_is_told_in_one(pipe: Console, written: Read) -> None:
+    rows = [attribute("a\nb", passes=False, f1=0.1), attribute("c\nd", f1=None, passes=None)]
+    show_evaluation(pipe, "Test subset", entry(*rows))
+    show_chance_verdict(pipe, entry(rows[0]), "the images of x\ny.csv")
+    text = written(pipe)
+    assert "not distinguishable from chance: a\\nb (AUROC" in text
+    assert "F1 no better than answering present for every image: a\\nb" in text
+    assert "c\\nd is not known both present and absent" in text
+    assert "macro is the other attribute's figure" in text
+    assert "the images of x\\ny.csv" in text
 
 
 @pytest.mark.parametrize("has_test", [None, True])
