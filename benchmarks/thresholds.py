@@ -19,7 +19,6 @@ from mlcls.scoring import estimators
 from mlcls.scoring.crossfit import cross_fit
 from mlcls.scoring.estimators import Known, exact, robust
 from mlcls.scoring.objectives import Cuts, Objective, parse_objective
-from mlcls.scoring.optima import midway
 
 Array = NDArray[Any]
 Population = list[tuple[Array, Array]]  # an attribute: scores of its positives, of its negatives, ascending
@@ -137,9 +136,6 @@ def rules(known: Known) -> Iterator[tuple[str, Array]]:
         yield f"mean (logits), to common, {pull}", probability((n * mean + pull * common_mean) / (n + pull))
     plain = (n * np.nanmean(own, axis=0) + 3 * common.mean()) / (n + 3)
     yield "mean (probabilities), to common, 3", plain
-    shrunk = probability((n * mean + 3 * common_mean) / (n + 3))
-    own_cells = [known.scores[known.present[:, a] | known.absent[:, a], a] for a in range(A)]
-    yield "mean (logits), to common, 3, midway own", np.array([*map(midway, shrunk, own_cells)])
 
 
 def main() -> None:
@@ -265,8 +261,11 @@ def table_of_few(sets: int, seed: int) -> None:
             population = draw_population(kind, random)
             known = draw_validation(population, sizes, random)
             chosen = {"0.5": np.full(A, 0.5), "robust": robust(known, F1, 0, 0).thresholds}
-            without = Known(known.scores, known.present & (np.array(sizes) > 2), known.absent, known.units)
-            chosen["common threshold alone"] = robust(without, F1, 0, 0).thresholds
+            more = np.array(sizes) > 2
+            without = Known(known.scores, known.present & more, known.absent, known.units)
+            chosen["robust, its positives unknown"] = robust(without, F1, 0, 0).thresholds
+            nothing = Known(known.scores, known.present & more, known.absent & more, known.units)
+            chosen["robust, all its labels unknown"] = robust(nothing, F1, 0, 0).thresholds
             for name, thresholds in chosen.items():
                 for a in range(4):
                     figures[name, sizes[a]].append(f1_of(population[a], thresholds[a]))
