@@ -1,11 +1,12 @@
 """Models side by side on the console: their figures on the same images, and what the differences are worth."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 
-from mlcls.reports.console import UNDEFINED, count, facts, figure, heading, plural, say, some
+from mlcls.reports.console import UNDEFINED, count, facts, figure, heading, notes, one_line, plural, say, some
 from mlcls.reports.console_figures import (
     Interval,
     interval_decimals,
@@ -29,6 +30,7 @@ _FIGURES = (
     ("accuracy", "accuracy", 7, 10),
 )
 _OF_ATTRIBUTES = (("average_precision", "AP", 1), ("auroc", "AUROC", 2), ("f1", "F1", 3))
+_MOST_DECIMALS = 6
 _SUBSETS = {"test": "test", "val": "validation"}
 
 
@@ -56,6 +58,7 @@ def show_comparison(
             ("intervals", f"{_level(models)}, bootstrap by {comparison['unit']}, differences paired")
         )
     facts(console, pairs)
+    notes(console, _cautions(comparison))
     dropped: dict[str, None] = {}  # by both tables together, in the order of the columns
     for mean in ("macro", "micro"):
         console.print()
@@ -63,6 +66,21 @@ def show_comparison(
     _say_dropped(console, dropped)
     for other in comparison["differences"]:
         _show_difference(console, models[0]["name"], other, _level(models), complete)
+
+
+def _cautions(comparison: Entry) -> list[str]:
+    """What to know before the figures are read."""
+    said = []
+    if comparison["subset"] == "val":
+        said.append("the epochs and thresholds were chosen on these images: figures flatter")
+    names = Counter(model["name"] for model in comparison["models"])
+    for name, number in names.items():
+        if number > 1:
+            said.append(
+                f"{number} of these models are called {one_line(name)}: where they are one folder, a model is compared "
+                "with itself and every difference is 0"
+            )
+    return said
 
 
 def _level(models: Sequence[Entry]) -> str:
@@ -98,6 +116,10 @@ def _show_difference(console: Console, first: str, other: Entry, level: str, com
         for mean in ("macro", "micro")
     }
     print_grid(console, columns, [*rows["macro"], *rows["micro"]], last=len(rows["micro"]))
+    verdicts = len(rows["macro"]) + len(rows["micro"])
+    if verdicts > 1:
+        what = f"the {verdicts} verdicts are not corrected for their number: each stands for itself"
+        say(console, what, style="dim", indent=2)
     for key, name in (("average_precision", "AP"), ("f1", "F1")):
         if key in other["macro"]:
             sentence, style = _sentence(first, other["name"], other["macro"][key], f"macro {name}", level)
@@ -107,7 +129,27 @@ def _show_difference(console: Console, first: str, other: Entry, level: str, com
 
 def _difference_row(mean: str, name: str, entry: Entry) -> list[Cell]:
     word, style = _verdict(entry)
-    return [mean, name, signed(entry["difference"]), signed_span(entry["interval"]), (word, style)]
+    return [mean, name, _difference(entry), _ends(entry), (word, style)]
+
+
+def _difference(entry: Entry) -> str:
+    return signed(entry.get("difference"), _decimals(entry, entry.get("difference")))
+
+
+def _ends(entry: Entry) -> str:
+    return signed_span(entry.get("interval"), _decimals(entry, *(entry.get("interval") or ())))
+
+
+def _decimals(entry: Entry, *values: float | None) -> int:
+    """Three, or as many as it takes for no value to read as 0 where the interval leaves out 0."""
+    decimals = 3
+    while (
+        _leaves_out_zero(entry)
+        and decimals < _MOST_DECIMALS
+        and any(value is not None and float(f"{value:.{decimals}f}") == 0 for value in values)
+    ):
+        decimals += 1
+    return decimals
 
 
 def _verdict(entry: Entry) -> tuple[str, str]:
@@ -123,10 +165,11 @@ def _verdict(entry: Entry) -> tuple[str, str]:
 def _sentence(first: str, other: str, entry: Entry, what: str, level: str) -> tuple[str, str]:
     """A difference in plain words, and their style."""
     word, _ = _verdict(entry)
-    difference, ends = entry["difference"], signed_span(entry["interval"])
+    first, other = one_line(first), one_line(other)
+    difference, ends = entry["difference"], _ends(entry)
     if word == UNDEFINED:
         return f"{what} of {other} and {first} cannot be compared: it is undefined in one of them", ""
-    size = figure(abs(difference))
+    size = figure(abs(difference), _decimals(entry, difference))
     if word == "not distinguishable":
         side = "above" if difference >= 0 else "below"
         return f"{other} is {size} {side} {first} in {what} ({level} {ends}): not distinguishable", ""
@@ -173,8 +216,8 @@ def _attribute_row(entry: Entry) -> list[Cell]:
         clear = _leaves_out_zero(part)
         style = "dim" if not clear else "bold green" if part["difference"] > 0 else "bold red"
         # the mark's place is kept where there is none, so that the digits stand below each other
-        cells.append((signed(part.get("difference")) + ("*" if clear else " "), style))
-        cells.append((signed_span(part.get("interval")), "dim"))
+        cells.append((_difference(part) + ("*" if clear else " "), style))
+        cells.append((_ends(part), "dim"))
     return cells
 
 

@@ -76,6 +76,40 @@ def test_better_is_said_only_where_the_interval_leaves_out_zero(pipe: Console, w
     assert "out/[b] is better than out/a by 0.050 macro F1 (95% +0.010 to +0.090)" in text
 
 
+def test_an_end_near_zero_does_not_read_as_zero(pipe: Console, written: Read) -> None:
+    other = comparison(attribute("hat", difference(0.0004, 0.0003, 0.2)))
+    other["differences"][0]["macro"] = {
+        "average_precision": difference(0.02, 0.0004, 0.04), "f1": difference(-0.00004, -0.5, -0.00002),
+        "recall": difference(0.0, 0.0, 0.04),
+    }  # fmt: skip
+    show_comparison(pipe, other)
+    text = written(pipe)
+    assert cells(text, "macro  AP")[2:] == ["+0.020", "+0.0004", "to", "+0.0400", "better"]
+    assert "out/[b] is worse than out/a by 0.00004 macro F1 (95% -0.50000 to -0.00002)" in text
+    assert cells(text, "macro  recall")[2:6] == ["0.000", "0.000", "to", "+0.040"]
+    assert cells(text, "hat")[1:5] == ["+0.0004*", "+0.0003", "to", "+0.2000"]
+
+
+def test_the_verdicts_are_said_to_be_uncorrected(pipe: Console, written: Read) -> None:
+    show_comparison(pipe, comparison())
+    assert "the 12 verdicts are not corrected for their number" in written(pipe)
+
+
+def test_on_validation_images_figures_flatter(pipe: Console, written: Read) -> None:
+    show_comparison(pipe, comparison())
+    assert "flatter" not in written(pipe)
+    show_comparison(pipe, comparison() | {"subset": "val"})
+    assert "note: the epochs and thresholds were chosen on these images: figures flatter" in written(pipe)
+
+
+def test_models_of_one_name_are_pointed_out(pipe: Console, written: Read) -> None:
+    show_comparison(pipe, comparison())
+    assert "are called" not in written(pipe)
+    show_comparison(pipe, comparison(names=("a\nb", "a\nb", "c")))
+    assert "note: 2 of these models are called a\\nb: where they are one folder" in written(pipe)
+    assert "a\nb" not in written(pipe)
+
+
 def test_worse_and_undefined_have_words_too(pipe: Console, written: Read) -> None:
     other = comparison()
     other["differences"][0]["macro"] = {
