@@ -115,7 +115,12 @@ def attributes_table(entry: Mapping[str, Any]) -> Table:
     headings += [Column(title="AP", about="average precision")]
     if compared:
         headings.append(Column(title="base rate", about="the average precision of a guess"))
-    headings += [Column(title="AUROC", about="0.5 is chance"), Column(title="F1")]
+    headings += [Column(title="AUROC", about="0.5 is chance")]
+    if "cross_fitted" in entry:
+        headings.append(Column(title="F1 naive", about="at thresholds tuned on these labels: flatters"))
+        headings.append(Column(title="F1 cross-fitted", about="on labels held out of the tuning"))
+    else:
+        headings.append(Column(title="F1"))
     if compared:
         headings.append(Column(title="base F1", about="of “present” for every image"))
     if drawn:
@@ -131,11 +136,13 @@ def attributes_table(entry: Mapping[str, Any]) -> Table:
     return Table(
         caption=f"{plural(len(entries), 'attribute')}, each at its threshold",
         columns=tuple(headings),
-        rows=tuple(tuple(_attribute(one, tested, compared, drawn)) for one in entries),
+        rows=tuple(
+            tuple(_attribute(one, tested, compared, drawn, "cross_fitted" in entry)) for one in entries
+        ),
     )
 
 
-def _attribute(one: Mapping[str, Any], tested: bool, compared: bool, drawn: bool) -> list[Cell]:
+def _attribute(one: Mapping[str, Any], tested: bool, compared: bool, drawn: bool, fitted: bool) -> list[Cell]:
     intervals, baselines = mapping(one.get("intervals")), mapping(one.get("baselines"))
     confusion = mapping(one.get("confusion"))
     cells = [name(one["name"])]
@@ -146,6 +153,7 @@ def _attribute(one: Mapping[str, Any], tested: bool, compared: bool, drawn: bool
         cells.append(number(baselines.get("base_rate")))
     cells.append(number(one["auroc"], intervals.get("auroc")))
     cells.append(number(one["f1"], intervals.get("f1")))
+    cells += [number(one.get("cross_fitted"))] if fitted else []
     if compared:
         cells.append(number(mapping(baselines.get("always_present")).get("f1")))
     if drawn:

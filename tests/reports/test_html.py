@@ -296,6 +296,18 @@ def test_whether_there_is_a_test_subset_can_be_said() -> None:
     assert "There is no test subset" in page(alone, "val", has_test=False).text
 
 
+def test_an_f1_on_the_labels_it_was_tuned_on_stands_beside_the_cross_fitted() -> None:
+    record = make_record(FIVE, test=False)
+    entry = record.evaluation["val"]
+    assert entry is not None
+    rows = [row | {"cross_fitted": 0.4321} for row in entry["attributes"]]
+    fitted = replace(record, evaluation={"val": entry | {"cross_fitted": 0.4321, "attributes": rows}})
+    text = page(fitted, "val").text
+    assert "F1 naive at thresholds tuned on these labels: flatters F1 cross-fitted" in text
+    assert text.count(" 0.432 ") == 1 + len(rows)
+    assert "F1 naive at thresholds" not in page(record, "val").text
+
+
 def test_one_is_not_many() -> None:
     text = page(make_record(("hat",), images=1)).text
     assert "1 attribute, each at its threshold" in text
