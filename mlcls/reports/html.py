@@ -17,7 +17,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from mlcls.reports import html_run, html_scores
+from mlcls.reports import html_run, html_scores, html_thresholds
 from mlcls.reports.console import figure
 from mlcls.reports.html_table import mapping
 from mlcls.reports.html_verdict import SUBSETS, evaluated_on, verdict, warnings
@@ -145,8 +145,8 @@ def _scores(entry: Mapping[str, Any], record: Record, calibration: Mapping[str, 
         "attributes": html_scores.attributes_table(entry),
         "intervals": html_scores.interval_note(entry),
         "chance": html_scores.chance_note(entry),
-        "thresholds": html_scores.thresholds_table(record.thresholds) if record.thresholds else None,
-        "thresholds_summary": html_scores.thresholds_summary(record.thresholds),
+        "thresholds": html_thresholds.thresholds_table(record.thresholds) if record.thresholds else None,
+        "thresholds_summary": html_thresholds.thresholds_summary(record.thresholds),
         "calibration": html_scores.calibration_table(calibration),
         "slopes": html_scores.slopes(calibration),
     }
