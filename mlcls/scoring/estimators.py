@@ -156,13 +156,13 @@ def robust(known: Known, aim: Objective, resamples: int, seed: int) -> Estimate:
     that is best for all attributes at once give (n t + 3 c) / (n + 3), n the attribute's known positives; in
     c an attribute with n positives weighs n / (n + 3). Means are of logits, since in probabilities thresholds
     near 0 or 1, as unequal costs ask for, are pulled to the middle. The threshold is the mean over the samples
-    (bagging: Breiman 1996; drawing toward the whole: James & Stein 1961), then moved midway between the
-    attribute's own known scores around it. `benchmarks/thresholds.py` chose mean and pull.
+    (bagging: Breiman 1996; drawing toward the whole: James & Stein 1961), kept within the range of the
+    attribute's own optima, then moved midway between its own known scores around it.
+    `benchmarks/thresholds.py` chose mean and pull.
 
-    An attribute without a known positive or negative takes the common threshold alone, as it is where it has
-    no known label at all; where all attributes together have fewer than `LEAST_POSITIVE` positives, all keep
-    0.5. A floor (`precision:P`, `recall:R`) holds for the one threshold it was tested at, so floors are chosen
-    as `exact` does.
+    An attribute without a known positive or negative takes the common threshold as it is; where all attributes
+    together have fewer than `LEAST_POSITIVE` positives, all keep 0.5. A floor (`precision:P`, `recall:R`) holds
+    for the one threshold it was tested at, so floors are chosen as `exact` does.
     """
     if aim.rank is None or _has_floor(aim):
         return exact(known, aim, resamples, seed)
@@ -179,8 +179,9 @@ def robust(known: Known, aim: Objective, resamples: int, seed: int) -> Estimate:
     own, common = _own_and_common(known, aim, np.flatnonzero(both), _weights(known, resamples, seed))
     draws = _drawn(_logit(own), _logit(common), positive)
     at_ends = _drawn(own, common, positive)  # the same means of the probabilities themselves
+    found = _probability(_mean(draws, _logit(common)), _mean(at_ends, common))
     return Estimate(
-        _moved_midway(known, _probability(_mean(draws, _logit(common)), _mean(at_ends, common))),
+        _moved_midway(known, _within_own(found, own, positive), both),
         _probability(draws, at_ends),
         tuple(_leaning(*pair) for pair in zip(positive.tolist(), negative.tolist(), strict=True)),
     )
@@ -201,6 +202,17 @@ def _mean(draws: FloatArray, common: FloatArray) -> FloatArray:
     total = np.where(given, draws, 0).sum(axis=0)
     mean: FloatArray = np.where(given.any(axis=0), total / np.maximum(given.sum(axis=0), 1), common.mean())
     return mean
+
+
+def _within_own(thresholds: FloatArray, own: FloatArray, positive: IntArray) -> FloatArray:
+    """No farther than the attribute's own optima reach, where it has positives enough for some of its own.
+
+    Attributes whose scores lie far from the others' would be drawn out of their range: to present, or absent, for all.
+    """
+    kept = thresholds.copy()
+    for column in np.flatnonzero((positive >= LEAST_POSITIVE) & ~np.isnan(own).all(axis=0)):
+        kept[column] = np.clip(kept[column], np.nanmin(own[:, column]), np.nanmax(own[:, column]))
+    return kept
 
 
 def _logit(probabilities: FloatArray) -> FloatArray:
@@ -254,11 +266,15 @@ def _own_and_common(
     return own, grid[total.argmax(axis=0)]
 
 
-def _moved_midway(known: Known, thresholds: FloatArray) -> FloatArray:
-    """Each threshold in the middle of the gap between the attribute's own known scores that it falls in."""
-    cells = known.present | known.absent
-    columns = enumerate(thresholds.tolist())
-    return np.array([midway(threshold, known.scores[cells[:, a], a]) for a, threshold in columns])
+def _moved_midway(known: Known, thresholds: FloatArray, both: BoolArray) -> FloatArray:
+    """Each threshold in the middle of the gap between the attribute's own known scores that it falls in.
+
+    One that is not the attribute's own, since it has not `both` classes, stays as it is.
+    """
+    cells, moved = known.present | known.absent, thresholds.copy()
+    for a in np.flatnonzero(both):
+        moved[a] = midway(float(thresholds[a]), known.scores[cells[:, a], a])
+    return moved
 
 
 def _has_floor(aim: Objective) -> bool:

@@ -65,6 +65,8 @@ class Evidence:
         pool: int [6], of all known cells together.
         distinct: int [6], of any attribute that has both classes: a unit counts once however many it carries.
         known, positive: units with a known cell, with a known positive.
+        answered: int [A], units with a known cell that is present or predicted so (by any of the models), and
+        answered_pool: of any attribute; what an F1 of 0 was wrong in.
     """
 
     attributes: NDArray[np.int64]
@@ -72,6 +74,8 @@ class Evidence:
     distinct: NDArray[np.int64]
     known: int
     positive: int
+    answered: NDArray[np.int64]
+    answered_pool: int
 
 
 def intervals(
@@ -120,7 +124,13 @@ def intervals(
     held = evidence(labels, [(scores, thresholds)], groups)
     each = [
         [
-            one_interval(x, drawn.attributes[:, a, f], int(held.attributes[a, f]), level, f1=name == "f1")
+            one_interval(
+                x,
+                drawn.attributes[:, a, f],
+                int(held.attributes[a, f]),
+                level,
+                answered=int(held.answered[a]) if name == "f1" else None,
+            )
             for f, (name, x) in enumerate(zip(FIGURES, figures, strict=True))
         ]
         for a, figures in enumerate(point.attributes[0])
@@ -132,7 +142,11 @@ def intervals(
         "macro": _macro(point, drawn, held, each, level),
         "micro": {
             name: one_interval(
-                point.micro[0, f], drawn.micro[:, f], int(held.pool[f]), level, f1=name == "f1"
+                point.micro[0, f],
+                drawn.micro[:, f],
+                int(held.pool[f]),
+                level,
+                answered=held.answered_pool if name == "f1" else None,
             )
             for f, name in enumerate(FIGURES)
         },
@@ -166,9 +180,10 @@ def evidence(
     rarer = np.where(positives <= negatives, present, absent) & both
     pool = np.minimum(count(anywhere(present)), count(anywhere(absent)))
     trials = [np.minimum(positives, negatives), pool, count(anywhere(rarer))]
-    predicted = trials.copy()
+    predicted, answers = trials.copy(), present.copy()
     for scores, thresholds in models:
         hits = is_present(scores, thresholds_per_attribute(thresholds, len(both))) & (present | absent)
+        answers |= hits
         counts = [count(hits), count(anywhere(hits)), count(anywhere(hits & both))]
         predicted = [np.minimum(one, other) for one, other in zip(predicted, counts, strict=True)]
     each, pooled, distinct = (
@@ -176,7 +191,9 @@ def evidence(
         for few, all_ in zip(predicted, trials, strict=True)
     )
     known, positive = (int(count(anywhere(cells))[0]) for cells in (present | absent, present))
-    return Evidence(each, pooled[0], distinct[0], known, positive)
+    return Evidence(
+        each, pooled[0], distinct[0], known, positive, count(answers), int(count(anywhere(answers))[0])
+    )
 
 
 def one_interval(
@@ -187,7 +204,7 @@ def one_interval(
     *,
     widening: float | None = None,
     freedom: float | None = None,
-    f1: bool = False,
+    answered: int | None = None,
 ) -> Interval | None:
     """The interval of a figure within 0 and 1, see the module's docstring.
 
@@ -196,14 +213,15 @@ def one_interval(
         drawn: [R], its replicates, NaN where undefined.
         units: n, from which the widening k and the degrees of freedom follow unless they are given.
         level: the share of such intervals that should hold the truth.
-        f1: whether the figure is an F1, whose bound at 0 is another.
+        answered: of an F1, the units that are present or predicted so: what it was wrong in where it is 0.
     """
     defined = drawn[~np.isnan(drawn)]
     if np.isnan(point) or units < LEAST_UNITS or len(defined) < max(2, LEAST_DEFINED * len(drawn)):
         return None
     if not is_moved(defined):
         reach = reach_of_none(units, level)
-        if f1 and point == 0:
+        if answered and point == 0:
+            reach = reach_of_none(answered, level)
             reach = 2 * reach / (1 + reach)
         return [max(float(point) - reach, 0.0), min(float(point) + reach, 1.0)]
     turned, centre = _arcsine(defined), float(_arcsine(point))

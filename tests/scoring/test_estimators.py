@@ -52,9 +52,7 @@ def test_few_positives_lean_on_the_others_and_say_so():
     assert report[1].interval is None
     assert report[2].note == report[1].note
     common = report[2].threshold
-    own = np.sort(scores[~np.isnan(labels[:, 1]), 1].astype(np.float64))
-    above = np.searchsorted(own, common)
-    assert report[1].threshold == pytest.approx(own[above - 1 : above + 1].mean(), abs=1e-7)
+    assert report[1].threshold == common  # not its own, so it is moved to no gap of its own
     assert abs(report[0].threshold - common) < abs(0.645 - common) * 0.6  # its own optimum is 0.3 to 0.99
     assert all(one.note is None for one in report[3:])
     assert [one.note[:11] for one in tune_report(labels, scores, estimator="exact")[:2]] == [
@@ -206,3 +204,27 @@ def test_probabilities_nearer_to_zero_than_the_last_logit_are_still_parted():
     (one,) = tune_report(labels, scores)
     assert one.value == 1
     assert 1e-12 < one.threshold < 1e-10
+
+
+def test_scores_far_from_the_other_attributes_are_not_drawn_out_of_their_range() -> None:
+    """Scores of one attribute crowd around 0.46, those of the others lie near 0.9: it keeps a threshold of its own."""
+    rng = np.random.default_rng(1)
+    labels = (rng.random((60, 4)) < 0.4).astype(np.float32)
+    scores = (0.88 + 0.1 * rng.random(labels.shape)).astype(np.float32)
+    scores[:, 0] = 0.46 + 0.001 * (labels[:, 0] + 0.3 * rng.random(60))
+    found = tune_report(labels, scores)[0]
+    assert 0.46 < found.threshold < 0.4613
+    assert found.value == 1.0
+
+
+def test_an_attribute_without_a_positive_takes_the_common_threshold_as_it_is() -> None:
+    rng = np.random.default_rng(2)
+    labels = (rng.random((80, 3)) < 0.5).astype(np.float32)
+    scores = np.clip(0.3 * labels + 0.6 * rng.random(labels.shape), 0, 1).astype(np.float32)
+    labels[:, 0] = 0
+    alone = tune_report(labels[:, 1:], scores[:, 1:])
+    threshold = tune_report(labels, scores)[0].threshold
+    assert min(one.threshold for one in alone) - 0.1 < threshold < max(one.threshold for one in alone) + 0.1
+    neighbours = np.sort(scores[:, 0])
+    above = int(np.searchsorted(neighbours, threshold))
+    assert threshold != pytest.approx((neighbours[above - 1] + neighbours[above]) / 2, abs=1e-9)

@@ -220,7 +220,7 @@ def test_precision_rests_on_what_is_predicted(right):
     for figures in (found.attributes[0], found.overall["macro"], found.overall["micro"]):
         assert figures["precision"] == pytest.approx(expected)
     if not right:  # no right cell among 200 present and 8 predicted: F1 from the bound of their share
-        share = 1 - 0.025 ** (1 / 200)
+        share = 1 - 0.025 ** (1 / 208)
         assert found.attributes[0]["f1"] == pytest.approx([0, 2 * share / (1 + share)])
     silent = intervals(labels, scores * 0.5, 0.5)
     for figures in (silent.attributes[0], silent.overall["macro"], silent.overall["micro"]):
@@ -294,7 +294,7 @@ def test_one_positive_has_no_interval_and_two_say_little():
     found = intervals(labels, scores, 0.5)
     assert set(found.attributes[0].values()) == {None}
     low, high = found.attributes[1]["f1"]
-    assert high - low > 0.5
+    assert high - low > 0.3
     assert None not in found.overall["macro"].values()
 
 
