@@ -145,7 +145,7 @@ def write_report(path: Path, evaluated: Evaluated) -> None:
         judged,
         pictures,
         subset=subset,
-        source=evaluated.source,
+        source=evaluated.source if evaluated.elsewhere else "",
         what=evaluated.source if evaluated.elsewhere else None,
         has_test=evaluated.has_test,
         notes=evaluated.notes,

@@ -212,7 +212,7 @@ def _draw(
             drawn = part()
             pictures += drawn
             advance(len(drawn))
-    return report_page(record, judged[subset], pictures, subset=subset, source=on, counts=subset_counts(data))
+    return report_page(record, judged[subset], pictures, subset=subset, counts=subset_counts(data))
 
 
 def judged_subset(judgement: Judgement) -> str:

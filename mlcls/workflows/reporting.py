@@ -207,7 +207,7 @@ def report_page(
     pictures: Sequence[Picture],
     *,
     subset: str,
-    source: str,
+    source: str = "",
     counts: Mapping[str, Sequence[AttributeCount]] | None = None,
     what: str | None = None,
     has_test: bool | None = None,
