@@ -157,7 +157,8 @@ def robust(known: Known, aim: Objective, resamples: int, seed: int) -> Estimate:
     c an attribute with n positives weighs n / (n + 3). Means are of logits, since in probabilities thresholds
     near 0 or 1, as unequal costs ask for, are pulled to the middle. The threshold is the mean over the samples
     (bagging: Breiman 1996; drawing toward the whole: James & Stein 1961), kept within the range of the
-    attribute's own optima, then moved midway between its own known scores around it.
+    attribute's own optima and moved midway between its own known scores around it, but for an attribute with
+    fewer than `LEAST_POSITIVE` positives, whose threshold leans on the others'.
     `benchmarks/thresholds.py` chose mean and pull.
 
     An attribute without a known positive or negative takes the common threshold as it is; where all attributes
@@ -181,7 +182,7 @@ def robust(known: Known, aim: Objective, resamples: int, seed: int) -> Estimate:
     at_ends = _drawn(own, common, positive)  # the same means of the probabilities themselves
     found = _probability(_mean(draws, _logit(common)), _mean(at_ends, common))
     return Estimate(
-        _moved_midway(known, _within_own(found, own, positive), both),
+        _moved_midway(known, _within_own(found, own, positive), both & (positive >= LEAST_POSITIVE)),
         _probability(draws, at_ends),
         tuple(_leaning(*pair) for pair in zip(positive.tolist(), negative.tolist(), strict=True)),
     )
@@ -266,13 +267,13 @@ def _own_and_common(
     return own, grid[total.argmax(axis=0)]
 
 
-def _moved_midway(known: Known, thresholds: FloatArray, both: BoolArray) -> FloatArray:
+def _moved_midway(known: Known, thresholds: FloatArray, own: BoolArray) -> FloatArray:
     """Each threshold in the middle of the gap between the attribute's own known scores that it falls in.
 
-    One that is not the attribute's own, since it has not `both` classes, stays as it is.
+    One that is hardly the attribute's `own` stays as it is: around one or two positives gaps are wide.
     """
     cells, moved = known.present | known.absent, thresholds.copy()
-    for a in np.flatnonzero(both):
+    for a in np.flatnonzero(own):
         moved[a] = midway(float(thresholds[a]), known.scores[cells[:, a], a])
     return moved
 

@@ -78,7 +78,7 @@ def test_floors_are_chosen_exactly_by_either_estimator():
         np.testing.assert_array_equal(exact, robust)
 
 
-@pytest.mark.parametrize("positives", [1, 3, 10])
+@pytest.mark.parametrize("positives", [3, 10])
 def test_a_robust_threshold_lies_midway_between_its_own_neighbouring_scores(positives):
     labels, scores = make(positives, 3)
     known = ~np.isnan(labels)
