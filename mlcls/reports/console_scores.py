@@ -124,8 +124,8 @@ def _columns(evaluation: Entry, rows: Sequence[_Row]) -> list[_Column]:
         (Column("precision", drop=6), lambda row: _figure(row.figures, "precision")),
         (Column("recall", drop=7), lambda row: _figure(row.figures, "recall")),
         (Column("F1 naive" if held_out else "F1"), _f1),
-        *([(Column("cross-fitted"), lambda row: _figure(row.figures, "cross_fitted"))] if held_out else []),
         *interval("f1", "F1", 5),
+        *([(Column("cross-fitted"), lambda row: _figure(row.figures, "cross_fitted"))] if held_out else []),
         *baseline("f1", "base F1", 3),
         (Column("AP"), lambda row: _figure(row.figures, "average_precision")),
         *interval("average_precision", "AP", 4),
@@ -260,9 +260,15 @@ def _undefined_note(undefined: Sequence[str], attributes: int) -> list[str]:
     ]
 
 
+def _honest_f1(figures: Entry) -> float | None:
+    """The cross-fitted F1 where there is one, else the F1."""
+    fitted: float | None = figures.get("cross_fitted")
+    return figures.get("f1") if fitted is None else fitted
+
+
 def _no_better(figures: Entry, always: Entry) -> bool:
     """Whether an F1 (cross-fitted where the threshold was tuned on these labels) is at most the baseline's."""
-    f1, least = figures.get("cross_fitted", figures.get("f1")), always.get("f1")
+    f1, least = _honest_f1(figures), always.get("f1")
     return f1 is not None and least is not None and f1 <= least
 
 
@@ -272,7 +278,7 @@ def _f1_notes(evaluation: Entry) -> list[str]:
     said = []
     macro = next(row.figures for row in _mean_rows(evaluation))
     if _no_better(macro, always):
-        f1, least = figure(macro.get("cross_fitted", macro["f1"])), figure(always["f1"])
+        f1, least = figure(_honest_f1(macro)), figure(always["f1"])
         said.append(
             f"macro F1 {f1} is no better than answering present for every image, which scores {least}"
         )

@@ -139,7 +139,7 @@ def _tiles(entry: Mapping[str, Any]) -> Iterator[Tile]:
         value, base = defined(macro.get(key)), defined(present.get(key))
         interval = mapping(intervals.get("macro")).get(key)
         if (
-            key == "f1" and "cross_fitted" in entry
+            key == "f1" and defined(entry.get("cross_fitted")) is not None
         ):  # the naive one, and its interval, flatter: tuned on these labels
             title, value, interval = "Macro F1, cross-fitted", defined(entry["cross_fitted"]), None
         judgement, mood = _judge(value, base, ends(interval))

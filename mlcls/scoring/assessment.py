@@ -81,8 +81,9 @@ def with_cross_fitted(entry: dict[str, Any], thresholds: Sequence[TunedThreshold
     """The entry of the very labels that thresholds were tuned on, with the F1 that they are worth beside.
 
     An F1 at a threshold that was chosen for F1 on the same labels flatters. `cross_fitted` is added to every
-    attribute and, as their mean, to the entry: the F1 on held-out folds (None: undefined). Nothing is added where
-    thresholds were chosen for something else, or on other labels.
+    attribute and, as their mean, to the entry: the F1 on held-out folds (None: undefined, and for the mean where any
+    attribute's is, since it would be a mean of others than the F1 beside it). Nothing is added where thresholds were
+    chosen for something else, on other labels, or before there was cross-fitting.
     """
     rows = entry["attributes"]
     same = all(
@@ -91,7 +92,10 @@ def with_cross_fitted(entry: dict[str, Any], thresholds: Sequence[TunedThreshold
     )
     if not same:
         return entry
-    found = [one.cross_fitted for one, row in zip(thresholds, rows, strict=True) if row["f1"] is not None]
-    defined = [value for value in found if value is not None]
     worth = [{**row, "cross_fitted": one.cross_fitted} for one, row in zip(thresholds, rows, strict=True)]
-    return {**entry, "cross_fitted": sum(defined) / len(defined) if defined else None, "attributes": worth}
+    defined = [row["cross_fitted"] for row in worth if row["f1"] is not None]
+    known = [value for value in defined if value is not None]
+    if not known:
+        return entry
+    macro = sum(known) / len(known) if len(known) == len(defined) else None
+    return {**entry, "cross_fitted": macro, "attributes": worth}

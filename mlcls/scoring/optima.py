@@ -88,6 +88,11 @@ def judge(aim: Objective, cuts: Cuts) -> Merit:
         raise RecipeError(f"{FLAG}: '{aim.text}' must give a Merit with at least one array in its order")
     if merit.floored is not None and not aim.numbers:
         raise RecipeError(f"{FLAG}: '{aim.text}' has no number that Merit.floored could reach; leave it None")
+    merit = Merit(
+        np.asarray(merit.value),
+        tuple(np.asarray(figure) for figure in merit.order),
+        None if merit.floored is None else np.asarray(merit.floored),
+    )
     for figure in (merit.value, *merit.order, *([] if merit.floored is None else [merit.floored])):
         if np.shape(figure) != cuts.tp.shape or not np.isfinite(figure).all():
             raise RecipeError(

@@ -99,7 +99,6 @@ def finish(
         calibration=judgement.calibration_facts,
         seconds=round(time.monotonic() - started, 3),
     )
-    _show(console, record, judgement)
     with staged_bundle(out, _manifest(setup, judgement)) as folder:
         tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
         (folder / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
@@ -114,6 +113,7 @@ def finish(
             write_predictions(folder / f"predictions-{subset}.csv", predictions)
         page = _draw(folder, setup, record, judgement, iterations, console)
         (folder / REPORT).write_text(page, encoding="utf-8")
+    _show(console, record, judgement)  # the bundle stands by now, whatever becomes of the console
     elapsed = time.monotonic() - started
     say(
         console,

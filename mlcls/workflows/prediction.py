@@ -1,6 +1,7 @@
 """Which images to predict, and the predictor that does."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,12 +129,15 @@ def _with_groups_of_run(bundle: Bundle, table: LabelTable, groups: NDArray[np.in
 def _subsets_of(bundle: Bundle, names: Sequence[str]) -> list[str | None]:
     """The subset of the run that each of these images was in; None where the run does not know the name.
 
-    Names match with their folders, or without where a run on several tables put their folders before them.
+    Names match whole, or without the first folder, which a run on several tables put before them, where one image of
+    the run alone is called so.
     """
     read_verified(bundle, SPLIT)
     stated = read_subsets(bundle.folder / SPLIT)
-    tails = {name.partition("/")[2]: subset for name, subset in stated.items() if "/" in name}
-    return [stated.get(name) or tails.get(name) for name in names]
+    tails = [name.partition("/")[2] for name in stated]
+    once = {tail for tail, count in Counter(tails).items() if tail and count == 1}
+    short = {tail: subset for tail, subset in zip(tails, stated.values(), strict=True) if tail in once}
+    return [stated.get(name) or short.get(name) for name in names]
 
 
 def _notes(held: Sequence[str | None], facts: DataFacts) -> tuple[str, ...]:

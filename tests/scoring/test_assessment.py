@@ -1,5 +1,6 @@
 """The assessment: the entry of `evaluate` and what belongs beside it, ready for JSON."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -124,3 +125,19 @@ def test_an_f1_on_the_labels_it_was_tuned_on_has_the_cross_fitted_one_beside() -
     other = tune_report(labels[:40], scores[:40])
     assert with_cross_fitted(entry, other) is entry  # tuned on other labels: its F1 here flatters nobody
     assert with_cross_fitted(entry, tune_report(labels, scores, "youden")) is entry
+
+
+def test_a_mean_of_cross_fitted_figures_is_of_the_same_attributes_as_the_f1_beside_it() -> None:
+    rng = np.random.default_rng(0)
+    labels = (rng.random((60, 3)) < 0.3).astype(np.float32)
+    scores = np.clip(0.3 * labels + rng.random(labels.shape) * 0.7, 0, 1).astype(np.float32)
+    labels[:, 2] = 0
+    labels[0, 2] = 1  # one positive: nothing can be held out
+    tuned = tune_report(labels, scores)
+    beside = with_cross_fitted(assess(labels, scores, [one.threshold for one in tuned], resamples=20), tuned)
+    assert beside["attributes"][2]["cross_fitted"] is None
+    assert beside["attributes"][0]["cross_fitted"] is not None
+    assert beside["cross_fitted"] is None
+    before = [dataclasses.replace(one, cross_fitted=None) for one in tuned]
+    entry = assess(labels, scores, [one.threshold for one in tuned], resamples=0)
+    assert with_cross_fitted(entry, before) is entry  # thresholds of a version without cross-fitting
