@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from mlcls.errors import MlclsError, RecipeError, WeightsError
@@ -22,7 +23,9 @@ from mlcls.models.forward import resolve_device, resolve_precision
 from mlcls.models.heads import HEADS
 from mlcls.naming import look_up, suggest
 from mlcls.recipe import Recipe, flag_of
-from mlcls.scoring.estimators import ESTIMATORS
+from mlcls.scoring.estimators import estimator_named
+from mlcls.scoring.objectives import Cuts
+from mlcls.scoring.optima import judge
 from mlcls.scoring.thresholds import parse_objective
 
 CHOICES: Mapping[str, Mapping[str, Any]] = {
@@ -33,7 +36,6 @@ CHOICES: Mapping[str, Mapping[str, Any]] = {
     "loss": LOSSES,
     "sampler": SAMPLERS,
     "monitor": MONITORS,
-    "estimator": ESTIMATORS,
 }
 
 
@@ -50,7 +52,8 @@ def check_names(recipe: Recipe) -> None:
         partial(look_up, registry, getattr(recipe, name), flag_of(name)) for name, registry in CHOICES.items()
     ]
     checks += [
-        partial(parse_objective, recipe.objective),
+        partial(_check_objective, recipe),
+        partial(estimator_named, recipe.estimator),
         partial(augment_settings, recipe),
         partial(_check_machine, recipe),
         partial(_check_model, recipe),
@@ -75,6 +78,13 @@ def _check_split(recipe: Recipe) -> None:
         raise RecipeError("--split column: expected the column's name, as in column:subset")
     if kind not in ("file", "column"):
         parse_fractions(recipe.split)
+
+
+def _check_objective(recipe: Recipe) -> None:
+    """One from outside has to judge three cut points now, not after hours of training."""
+    aim = parse_objective(recipe.objective)
+    if aim.rank is not None:
+        judge(aim, Cuts(np.array([2, 1, 0]), np.array([2, 0, 0]), 2, 2))
 
 
 def _check_loss(recipe: Recipe) -> None:

@@ -138,11 +138,6 @@ def read_recipe_table(recipe: Recipe, labels: Any = None) -> LabelTable:
     return combine_tables(tables)
 
 
-def leave_out_unreadable(table: LabelTable, console: "Console") -> tuple[LabelTable, tuple[str, ...]]:
-    """The table without the images that cannot be decoded, and their names; raises as `check_table_images`."""
-    return check_table_images(table, console, hashes=False)[:2]
-
-
 def check_table_images(
     table: LabelTable, console: "Console", hashes: bool
 ) -> tuple[LabelTable, tuple[str, ...], Fingerprints]:

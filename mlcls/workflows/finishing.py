@@ -99,6 +99,7 @@ def finish(
         calibration=judgement.calibration_facts,
         seconds=round(time.monotonic() - started, 3),
     )
+    undrawn: BaseException | None = None
     with staged_bundle(out, _manifest(setup, judgement)) as folder:
         tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
         (folder / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
@@ -111,8 +112,13 @@ def finish(
             write_groups(folder / GROUPS, setup.data.table.images.tolist(), groups)
         for subset, predictions in judgement.predictions.items():
             write_predictions(folder / f"predictions-{subset}.csv", predictions)
-        page = _draw(folder, setup, record, judgement, iterations, console)
-        (folder / REPORT).write_text(page, encoding="utf-8")
+        try:
+            page = _draw(folder, setup, record, judgement, iterations, console)
+            (folder / REPORT).write_text(page, encoding="utf-8")
+        except (Exception, KeyboardInterrupt) as error:
+            undrawn = error  # raised again when the bundle stands: a picture does not cost the training
+    if undrawn is not None:
+        raise undrawn
     _show(console, record, judgement)  # the bundle stands by now, whatever becomes of the console
     elapsed = time.monotonic() - started
     say(

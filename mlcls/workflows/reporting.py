@@ -243,6 +243,10 @@ def _reliability(path: Path, record: Record, judged: Judged, subset: str, on: st
     )
     facts = (record.calibration or {}).get(subset)
     title = f"Do the probabilities mean what they say? {on}"
+    if (
+        subset == "val"
+    ):  # the figures beside are out of fold, but these points are of the calibration as it is saved
+        title += " (calibrated on it)"
     if record.calibration is None:
         reliability(path, names, after, pooled=(pooled[1], None), title=title)
         return

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlcls.bundle.files import THRESHOLDS, Bundle, load_bundle, write_thresholds
-from mlcls.naming import look_up
 from mlcls.recipe import Recipe
 from mlcls.reports.console import notes, say
 from mlcls.reports.console_thresholds import ThresholdChange, measure_of, show_thresholds
-from mlcls.scoring.estimators import ESTIMATORS
+from mlcls.scoring.estimators import estimator_named
 from mlcls.scoring.predictions import Predictions
 from mlcls.scoring.thresholds import TunedThreshold, parse_objective, tune_report
 from mlcls.workflows.evaluation import saved_predictions
@@ -41,7 +40,7 @@ def tune_bundle(
     """
     said: tuple[str, ...]
     parse_objective(objective)
-    look_up(ESTIMATORS, estimator, "--estimator")
+    estimator_named(estimator)
     bundle = load_bundle(model)
     if table is None:
         predictions, groups = saved_predictions(bundle, "val")

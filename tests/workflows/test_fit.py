@@ -242,3 +242,32 @@ def test_every_error_is_of_one_tree() -> None:
 
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
     assert all(issubclass(kind, MlclsError) for kind in kinds)
+
+
+def test_a_picture_that_cannot_be_drawn_does_not_cost_the_training(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mlcls.workflows.finishing.draw_thresholds", broken)
+    with pytest.raises(KeyboardInterrupt):
+        fit(Recipe(**QUICK), labels=toy, out=tmp_path / "o")
+    assert Predictor(tmp_path / "o").predict(sorted((toy.parent / "images").iterdir())[:1])[0]["attributes"]
+
+
+def test_an_estimator_or_objective_that_cannot_judge_is_refused_before_training(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "aims_of_mine.py").write_text(
+        "import numpy as np\nfrom mlcls.scoring.objectives import Merit\n"
+        "def never(cuts):\n    gone = np.full(len(cuts.tp), np.nan)\n    return Merit(gone, (gone,))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(RecipeError, match="must give a finite number") as refused:
+        fit(
+            Recipe(**QUICK, objective="aims_of_mine:never", estimator="os:getcwd"),
+            labels=toy,
+            out=tmp_path / "o",
+        )
+    assert "--estimator: unknown name 'os:getcwd'" in str(refused.value)
