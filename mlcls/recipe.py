@@ -133,6 +133,13 @@ class Recipe:
     augment_args: dict[str, Any] = _setting(
         {}, "probabilities and ranges of the augmentation", group=IMAGES, kind=key_values, metavar="KEY=VALUE"
     )
+    image_cache_gb: float = _setting(
+        10.0,
+        "disk space for decoded images, kept between runs, the least recently used given up first (0: none)",
+        group=IMAGES,
+        kind=number,
+        least=0,
+    )
 
     batch_size: int = _setting(16, "images a step", group=TRAINING, kind=integer, least=1)
     epochs: int = _setting(50, "epochs at most, both stages together", group=TRAINING, kind=integer, least=1)
@@ -224,6 +231,24 @@ class Recipe:
     )
     device: str = _setting("auto", "auto, cpu, cuda, cuda:N or mps", group=TRAINING)
     precision: str = _setting("auto", "auto, fp32, bf16 or fp16", group=TRAINING)
+    views: int = _setting(
+        4,
+        "augmentations of each image that the frozen part of the backbone is computed for, an epoch each in turn "
+        "(0: a new one every epoch, and nothing kept)",
+        group=TRAINING,
+        kind=integer,
+        least=0,
+    )
+    cache_gb: float = _setting(
+        4.0,
+        "memory for what the frozen part computed; beyond it, a file on disk",
+        group=TRAINING,
+        kind=number,
+        least=0,
+    )
+    compile: str = _setting(
+        "off", "on: torch.compile, worth its minutes on a GPU", group=TRAINING, choices=("off", "on")
+    )
     title: str | None = _setting(None, "title of the loss picture", group=OUTPUT, metavar="TEXT")
 
     def __post_init__(self) -> None:
