@@ -6,11 +6,15 @@ does that on its own device, so that pixels travel as uint8.
 A side that shrinks is averaged over the area that each new pixel covers (`INTER_AREA`); a side that grows
 uses the configured interpolation. OpenCV's bicubic and bilinear do not widen their kernel when shrinking, as
 PIL's and timm's do, and would alias.
+
+A fit is geometry alone: a size in, what is kept of it and what that is resized to out. So the pixels and the
+choice of the smallest decoding that is large enough (`needed_size`) follow from one statement.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -20,6 +24,7 @@ from mlcls.errors import RecipeError
 from mlcls.naming import look_up
 
 Pixels = NDArray[np.uint8]
+Size = tuple[int, int]  # width, height, in pixels
 
 # timm's names; box and hamming are filters for shrinking, where the area rule holds anyway
 INTERPOLATIONS: dict[str, int] = {
@@ -71,17 +76,52 @@ class Preprocessing:
         return red, green, blue
 
 
-def prepare(image: Pixels, preprocessing: Preprocessing) -> Pixels:
+class Geometry(NamedTuple):
+    """What becomes of an image of some size, everything about the centre.
+
+    Attributes:
+        kept: width and height of the part of the image that is looked at.
+        resized: width and height of that part once resized; what exceeds the S x S square is then cut off, what
+            lacks is filled with the mean colour.
+    """
+
+    kept: Size
+    resized: Size
+
+
+def prepare(image: Pixels, preprocessing: Preprocessing, size: Size | None = None) -> Pixels:
     """An image as the model's square input, not yet normalised.
 
     Args:
         image: uint8 RGB [H, W, 3], any H and W from 1 on.
         preprocessing: size, fit and interpolation.
+        size: of the picture that `image` is a smaller decoding of: the geometry is that of the picture, whatever
+            a side lost by rounding. None where `image` is the picture.
 
     Returns:
         uint8 RGB [S, S, 3], contiguous.
     """
-    return look_up(FITS, preprocessing.fit, "--fit")(image, preprocessing)
+    height, width = image.shape[:2]
+    true_width, true_height = size or (width, height)
+    fit = look_up(FITS, preprocessing.fit, "--fit")
+    kept, resized = fit(true_width, true_height, preprocessing)
+    spare_columns = (true_width - kept[0]) // 2 * width // true_width
+    spare_rows = (true_height - kept[1]) // 2 * height // true_height
+    image = image[spare_rows : height - spare_rows, spare_columns : width - spare_columns]
+    return _centred(resize(image, *resized, preprocessing.interpolation), preprocessing)
+
+
+def needed_size(width: int, height: int, preprocessing: Preprocessing) -> Size:
+    """The least sides of a decoding of the whole picture that the fit only shrinks.
+
+    Args:
+        width, height: of the picture, as a viewer shows it.
+
+    Returns:
+        width, height; more than the picture's own where the fit makes it grow.
+    """
+    kept, resized = look_up(FITS, preprocessing.fit, "--fit")(width, height, preprocessing)
+    return -(-resized[0] * width // kept[0]), -(-resized[1] * height // kept[1])
 
 
 def resize(image: Pixels, width: int, height: int, interpolation: str) -> Pixels:
@@ -100,47 +140,46 @@ def resize(image: Pixels, width: int, height: int, interpolation: str) -> Pixels
     return image
 
 
-def squash(image: Pixels, preprocessing: Preprocessing) -> Pixels:
-    """The whole image, each side brought to S on its own."""
+def _centred(image: Pixels, preprocessing: Preprocessing) -> Pixels:
+    """The S x S centre of an image; where it is smaller, the image about the centre of the mean colour."""
     side = preprocessing.image_size
-    return np.ascontiguousarray(resize(image, side, side, preprocessing.interpolation))
-
-
-def crop(image: Pixels, preprocessing: Preprocessing) -> Pixels:
-    """timm's evaluation transform: the shorter side to floor(S / crop_pct), then the S x S centre."""
-    side = preprocessing.image_size
-    short = math.floor(side / min(1.0, preprocessing.crop_pct))
-    image = _centre_of_long_side(image)
     height, width = image.shape[:2]
-    # as torchvision's Resize: the longer side's fraction is dropped
-    resized_width = short if width <= height else int(short * width / height)
-    resized_height = short if height <= width else int(short * height / width)
-    resized = resize(image, resized_width, resized_height, preprocessing.interpolation)
     # as torchvision's CenterCrop, Python's rounding (to even) included
-    top, left = round((resized_height - side) / 2), round((resized_width - side) / 2)
-    return np.ascontiguousarray(resized[top : top + side, left : left + side])
-
-
-def pad(image: Pixels, preprocessing: Preprocessing) -> Pixels:
-    """The whole image in its own proportions, the longer side S, centred on the mean colour."""
-    side = preprocessing.image_size
+    top, left = max(0, round((height - side) / 2)), max(0, round((width - side) / 2))
+    image = image[top : top + side, left : left + side]
     height, width = image.shape[:2]
-    scale = side / max(height, width)
-    height, width = max(1, round(height * scale)), max(1, round(width * scale))
+    if (height, width) == (side, side):
+        return np.ascontiguousarray(image)
     square = np.empty((side, side, 3), dtype=np.uint8)
     square[:] = preprocessing.fill
     top, left = (side - height) // 2, (side - width) // 2
-    square[top : top + height, left : left + width] = resize(
-        image, width, height, preprocessing.interpolation
-    )
+    square[top : top + height, left : left + width] = image
     return square
 
 
-def _centre_of_long_side(image: Pixels) -> Pixels:
-    """At most 2:1, around the centre: no crop sees more, and 1 x 30,000 pixels would grow to gigabytes."""
-    height, width = image.shape[:2]
-    spare_rows, spare_columns = max(0, height - 2 * width) // 2, max(0, width - 2 * height) // 2
-    return image[spare_rows : height - spare_rows, spare_columns : width - spare_columns]
+def squash(width: int, height: int, preprocessing: Preprocessing) -> Geometry:
+    """The whole image, each side brought to S on its own."""
+    return Geometry((width, height), (preprocessing.image_size, preprocessing.image_size))
 
 
-FITS: dict[str, Callable[[Pixels, Preprocessing], Pixels]] = {"squash": squash, "crop": crop, "pad": pad}
+def crop(width: int, height: int, preprocessing: Preprocessing) -> Geometry:
+    """timm's evaluation transform: the shorter side to floor(S / crop_pct), then the S x S centre.
+
+    At most 2:1 is kept, around the centre: no crop sees more, and 1 x 30,000 pixels would grow to gigabytes.
+    """
+    short = math.floor(preprocessing.image_size / min(1.0, preprocessing.crop_pct))
+    width -= max(0, width - 2 * height) // 2 * 2
+    height -= max(0, height - 2 * width) // 2 * 2
+    # as torchvision's Resize: the longer side's fraction is dropped
+    resized_width = short if width <= height else int(short * width / height)
+    resized_height = short if height <= width else int(short * height / width)
+    return Geometry((width, height), (resized_width, resized_height))
+
+
+def pad(width: int, height: int, preprocessing: Preprocessing) -> Geometry:
+    """The whole image in its own proportions, the longer side S, centred on the mean colour."""
+    scale = preprocessing.image_size / max(width, height)
+    return Geometry((width, height), (max(1, round(width * scale)), max(1, round(height * scale))))
+
+
+FITS: dict[str, Callable[[int, int, Preprocessing], Geometry]] = {"squash": squash, "crop": crop, "pad": pad}

@@ -4,12 +4,15 @@ What every path (training, validation, prediction) gets: EXIF orientation applie
 transparency laid over white, 16 bits brought to 8, CMYK converted, the first frame of an animation. A file
 that is cut off is an error with its name, and so is damage that a checksum or the decoder notices; it is never
 replaced by another picture. (Bits flipped inside a whole JPEG can go unnoticed: the format has no checksum.)
+
+A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size for a fraction of the work (`decode_covering`); the
+compressed data are read to the end all the same, so that what is found damaged is the same at every scale.
 """
 
 import os
 import stat
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -25,6 +28,30 @@ MAX_PIXELS = 200_000_000
 MAX_BYTES = 1 << 30  # of an encoded file: more than 200 million pixels of 16-bit RGB without compression
 
 Pixels = NDArray[np.uint8]
+Size = tuple[int, int]  # width, height, in pixels
+
+# what to ask of libjpeg, smallest first. Named for gray, these are the bits of the scale alone: those named for
+# colour ask for BGR besides, which OpenCV 5 refuses beside RGB
+JPEG_SCALES: dict[int, int] = {
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    1: 0,
+}
+
+
+class Picture(NamedTuple):
+    """A decoded image.
+
+    Attributes:
+        pixels: uint8 RGB [H, W, 3], oriented as a viewer shows it.
+        size: width and height of the picture, as a viewer shows it; more than `pixels` has where a smaller scale was
+            decoded.
+    """
+
+    pixels: Pixels
+    size: Size
+
 
 # decoders complain on stderr about each damaged file, in the middle of a progress bar; our message names it
 if "OPENCV_LOG_LEVEL" not in os.environ:
@@ -33,7 +60,7 @@ if "OPENCV_LOG_LEVEL" not in os.environ:
 
 
 def read_image(path: str | os.PathLike[str]) -> Pixels:
-    """The pixels of an image file.
+    """The pixels of an image file, at its full size.
 
     Args:
         path: the file; its suffix is not looked at, its content says what it is.
@@ -45,6 +72,16 @@ def read_image(path: str | os.PathLike[str]) -> Pixels:
         ImageError: the file is absent, cannot be opened, or cannot be decoded; the message begins with
             the path.
     """
+    return decode_image(read_bytes(path), os.fspath(path))
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of an image file, not yet looked at.
+
+    Raises:
+        ImageError: the file is absent, no file, larger than `MAX_BYTES`, or cannot be opened; the message begins
+            with the path.
+    """
     name = os.fspath(path)
     try:
         status = os.stat(path)  # before opening: that would wait for the writer of a pipe
@@ -54,17 +91,16 @@ def read_image(path: str | os.PathLike[str]) -> Pixels:
             raise ImageError(f"{name}: {status.st_size:,} bytes; at most {MAX_BYTES:,} are read")
         # Python opens the file, not OpenCV: a name beyond ASCII works on Windows too
         with open(path, "rb") as file:
-            data = file.read(MAX_BYTES)
+            return file.read(MAX_BYTES)
     except FileNotFoundError as error:
         raise ImageError(f"{name}: no such image; check the name and --images") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
         raise ImageError(f"{name}: cannot be opened: {reason}") from error
-    return decode_image(data, name)
 
 
 def decode_image(data: bytes, name: str) -> Pixels:
-    """The pixels of an encoded image.
+    """The pixels of an encoded image, at its full size.
 
     Args:
         data: the bytes of a whole JPEG, PNG, GIF, BMP, WebP or TIFF file.
@@ -76,32 +112,71 @@ def decode_image(data: bytes, name: str) -> Pixels:
     Raises:
         ImageError: another format, cut off, damaged, or more than `MAX_PIXELS` pixels (told before decoding).
     """
+    return decode_covering(data, name, lambda width, height: (width, height)).pixels
+
+
+def decode_covering(data: bytes, name: str, needed: Callable[[int, int], Size]) -> Picture:
+    """An encoded image, a JPEG at the smallest of libjpeg's scales 1/8, 1/4, 1/2 and 1/1 that is large enough.
+
+    Args:
+        data: the bytes of a whole JPEG, PNG, GIF, BMP, WebP or TIFF file.
+        name: how messages call it.
+        needed: width and height, as a viewer shows the image -> the least width and height of its pixels. Where
+            they are more than the image has, and in the other formats, the image is decoded in full.
+
+    Raises:
+        ImageError: as `decode_image`.
+    """
     header = read_header(data, name)
     if header.width * header.height > MAX_PIXELS:
         raise ImageError(
             f"{name}: its header claims {header.width:,} x {header.height:,} pixels; "
             f"at most {MAX_PIXELS:,} are read"
         )
+    if header.format == "jpeg":
+        # a JPEG has neither alpha nor 16 bits: the decoder may write RGB at once (and converts CMYK either way)
+        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+        size = _upright(header)
+        decoded = _decode(data, flags | _smallest_scale(size, needed(*size)), header, name)
+        return Picture(_oriented(decoded, header), size)
     if header.format == "png":
         data = still_png(data)
-    # a JPEG has neither alpha nor 16 bits: the decoder may write RGB at once (and converts CMYK either way)
-    is_jpeg = header.format == "jpeg"
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION if is_jpeg else cv2.IMREAD_UNCHANGED
+    decoded = _decode(data, cv2.IMREAD_UNCHANGED, header, name)
+    pixels = _oriented(to_rgb(_from_bgr(decoded, header), name), header)
+    return Picture(pixels, (pixels.shape[1], pixels.shape[0]))
+
+
+def _upright(header: Header) -> Size:
+    """Width and height as a viewer shows them: half of the orientations swap them."""
+    return (header.height, header.width) if header.orientation >= 5 else (header.width, header.height)
+
+
+def _smallest_scale(size: Size, needed: Size) -> int:
+    """The flag of the smallest scale whose sides, which libjpeg rounds up, are both at least those needed."""
+    for divisor, flag in JPEG_SCALES.items():
+        if all(-(-side // divisor) >= least for side, least in zip(size, needed, strict=True)):
+            return flag
+    return JPEG_SCALES[1]
+
+
+def _decode(data: bytes, flags: int, header: Header, name: str) -> NDArray[Any]:
+    """What OpenCV makes of the bytes, in its own order of channels unless the flags say otherwise."""
     try:
         decoded = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
     except cv2.error as error:
-        reason = (
-            getattr(error, "err", None) or "its decoder failed"
-        )  # an exception of unknown kind has no text
+        # an exception of unknown kind has no text
+        reason = getattr(error, "err", None) or "its decoder failed"
         raise ImageError(f"{name}: cannot be decoded ({reason}); replace it or leave it out") from error
     if decoded is None or decoded.size == 0:
         raise ImageError(
             f"{name}: the {header.format.upper()} is damaged, cut off, or of a rare kind; "
             "replace it or leave it out"
         )
-    if not is_jpeg:
-        decoded = to_rgb(_from_bgr(decoded, header), name)
-    return np.ascontiguousarray(_ORIENT[header.orientation](decoded))
+    return np.asarray(decoded)
+
+
+def _oriented(pixels: Pixels, header: Header) -> Pixels:
+    return np.ascontiguousarray(_ORIENT[header.orientation](pixels))
 
 
 def to_rgb(array: NDArray[Any], name: str = "image") -> Pixels:

@@ -1,0 +1,58 @@
+"""An image file -> the model's S x S pixels: the one rule of training, validation, evaluation and prediction.
+
+A JPEG is decoded at the smallest of libjpeg's scales (1/8, 1/4, 1/2, 1/1) whose sides both cover what the fit
+resizes the picture to; `prepare` shrinks what remains. So a photo of 12 megapixels costs a fraction of its full
+decoding, and no pixel of the square is ever interpolated from too few. NumPy and OpenCV alone.
+"""
+
+import os
+from functools import partial
+from typing import NamedTuple
+
+from mlcls.images.preprocess import Pixels, Preprocessing, Size, needed_size, prepare
+from mlcls.images.read import decode_covering, read_bytes
+
+
+class Decoded(NamedTuple):
+    """All that one decoding tells of an image.
+
+    Attributes:
+        pixels: uint8 RGB [H, W, 3], as decoded: the picture, or at 1/2, 1/4 or 1/8 of its size.
+        size: width and height of the picture as a viewer shows it.
+        prepared: uint8 RGB [S, S, 3].
+    """
+
+    pixels: Pixels
+    size: Size
+    prepared: Pixels
+
+
+def load_image(path: str | os.PathLike[str], preprocessing: Preprocessing) -> Pixels:
+    """An image file as the model's square input, not yet normalised.
+
+    Args:
+        path: the file; its content says of what format it is.
+        preprocessing: size, fit and interpolation.
+
+    Returns:
+        uint8 RGB [S, S, 3], contiguous.
+
+    Raises:
+        ImageError: the file is absent, cannot be opened, or cannot be decoded; the message begins with the path.
+    """
+    return decode_prepared(read_bytes(path), os.fspath(path), preprocessing)
+
+
+def decode_prepared(data: bytes, name: str, preprocessing: Preprocessing) -> Pixels:
+    """As `load_image`, from the bytes of a whole file; messages call it `name`."""
+    return decode_for(data, name, preprocessing).prepared
+
+
+def decode_for(data: bytes, name: str, preprocessing: Preprocessing) -> Decoded:
+    """As `decode_prepared`, with the picture's true size and the pixels that were decoded.
+
+    Raises:
+        ImageError: another format than JPEG, PNG, GIF, BMP, WebP or TIFF, cut off, damaged, or too large.
+    """
+    pixels, size = decode_covering(data, name, partial(needed_size, preprocessing=preprocessing))
+    return Decoded(pixels, size, prepare(pixels, preprocessing, size))
