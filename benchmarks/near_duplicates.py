@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mlcls.images.dataset import check_images
+from mlcls.images.check import check_images
 from mlcls.images.fingerprint import Fingerprints, make_fingerprints
 from mlcls.images.read import IMAGE_SUFFIXES, read_image
 from mlcls.labels.demo import write_digits

@@ -1,17 +1,16 @@
-"""Images on disk -> batches: the torch Dataset, the loaders, and the check of all files.
+"""S x S images and labels -> batches: the torch Dataset, and its passes in worker processes or in threads.
 
 Nothing here keeps state between epochs. The order is f(seed, epoch), an augmentation f(seed, epoch, index),
 and the epoch reaches persistent workers inside each item's key. Any number of workers, and a restart in the
 middle of an epoch, give the same bytes.
 """
 
-import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -21,15 +20,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mlcls.errors import ImageError
-from mlcls.images.preprocess import Preprocessing, prepare
-from mlcls.images.read import read_image
+from mlcls.images.cores import usable_cores
+from mlcls.images.load import load_image
+from mlcls.images.paths import PathList
+from mlcls.images.preprocess import Preprocessing
 from mlcls.images.sampling import SAMPLERS, Order, split_batches
 from mlcls.naming import look_up
 
 Pixels = NDArray[np.uint8]
-Transform = Callable[[Pixels, int, int], Pixels]  # (image [H, W, 3], epoch, index) -> [S, S, 3]; picklable
+Load = Callable[[int], Pixels]  # index -> [S, S, 3]; picklable; raises ImageError naming the path
+Transform = Callable[[Pixels, int, int], Pixels]  # (image [S, S, 3], epoch, index) -> [S, S, 3]; picklable
 Key = tuple[int, int]  # (epoch, index)
-MOST_WORKERS = 8
+AHEAD = 2  # batches that threads prepare while one is computed on
 
 
 class Batch(NamedTuple):
@@ -56,39 +58,49 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
-    """The transform without chance: `prepare`, whatever the epoch and the index."""
+class PathLoader:
+    """A `Load` that decodes the file at each call; see `load_paths`."""
 
+    paths: PathList
     preprocessing: Preprocessing
 
-    def __call__(self, image: Pixels, epoch: int, index: int) -> Pixels:
-        return prepare(image, self.preprocessing)
-
-
-class ImageDataset(Dataset[Sample]):
-    """Paths and labels as samples. An item's key is (epoch, index), so that it depends on nothing else."""
-
-    def __init__(
-        self, paths: Sequence[str | os.PathLike[str]], labels: NDArray[np.float32], transform: Transform
-    ) -> None:
-        """Args: paths [N]; labels float32 [N, A], NaN unknown; transform: decoded pixels -> the square."""
-        if len(paths) != len(labels):
-            raise ValueError(f"{len(paths)} paths, but labels of {len(labels)} images")
-        self.paths = [os.fspath(path) for path in paths]
-        self.labels = np.ascontiguousarray(labels, dtype=np.float32)
-        self.transform = transform
+    def __call__(self, index: int) -> Pixels:
+        return load_image(self.paths[index], self.preprocessing)
 
     def __len__(self) -> int:
         return len(self.paths)
 
+
+def load_paths(paths: PathList, preprocessing: Preprocessing) -> PathLoader:
+    """What gives the S x S pixels of these images by decoding each anew."""
+    return PathLoader(paths, preprocessing)
+
+
+class ImageDataset(Dataset[Sample]):
+    """Images and labels as samples. An item's key is (epoch, index), so that it depends on nothing else."""
+
+    def __init__(self, load: Load, labels: NDArray[np.float32], transform: Transform | None = None) -> None:
+        """Args: load: gives an image by its index; labels float32 [N, A], NaN unknown; transform: augments it."""
+        images = _length(load)
+        if images not in (None, len(labels)):
+            raise ValueError(f"{images} images, but labels of {len(labels)}")
+        self.load = load
+        self.labels = np.ascontiguousarray(labels, dtype=np.float32)
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
     def __getitem__(self, key: Key) -> Sample:
         """Raises ImageError, naming the path, when the image cannot be read."""
         epoch, index = key
-        pixels = self.transform(read_image(self.paths[index]), epoch, index)
+        pixels = self.load(index)
+        if self.transform is not None:
+            pixels = self.transform(pixels, epoch, index)
         return Sample(pixels, self.labels[index], index)
 
     def __getitems__(self, keys: list[Key]) -> list[Sample | ImageError]:
-        """What the loader calls. An unreadable image is a value here: torch would bury it in a traceback."""
+        """What a feed calls. An unreadable image is a value here: torch would bury it in a traceback."""
         samples: list[Sample | ImageError] = []
         for key in keys:
             try:
@@ -96,6 +108,10 @@ class ImageDataset(Dataset[Sample]):
             except ImageError as error:
                 samples.append(error)
         return samples
+
+
+def _length(load: object) -> int | None:
+    return len(load) if isinstance(load, Sized) else None
 
 
 def collate(samples: list[Sample | ImageError]) -> Batch | ImageError:
@@ -110,40 +126,37 @@ def collate(samples: list[Sample | ImageError]) -> Batch | ImageError:
     return Batch(pixels, labels, torch.tensor([sample.index for sample in good], dtype=torch.int64))
 
 
-class _EpochKeys:
-    """A batch sampler whose epoch and first batch are set before each pass; the loader is built once."""
+class Feed(Protocol):
+    """Batches of keys -> batches of images, in the same order; the dataset is the feed's own."""
 
-    def __init__(self, order: Callable[[int], Order], batch_size: int) -> None:
-        self.order, self.batch_size = order, batch_size
-        self.epoch, self.start = 0, 0
+    def __call__(self, batches: Iterable[list[Key]]) -> Iterator[Batch | ImageError]: ...
+
+
+class _Plan:
+    """A batch sampler whose batches are set before each pass; the loader, and its workers, are built once."""
+
+    def __init__(self) -> None:
+        self.batches: Iterable[list[Key]] = ()
 
     def __iter__(self) -> Iterator[list[Key]]:
-        for batch in split_batches(self.order(self.epoch), self.batch_size)[self.start :]:
-            yield [(self.epoch, int(index)) for index in batch]
+        return iter(self.batches)
 
 
-class Batches:
-    """The batches of a dataset, epoch by epoch, with workers that live as long as this object does.
-
-    One pass at a time: the loader, and with it the workers, is built once.
-    """
+class WorkerFeed:
+    """Loading and augmenting in processes that live as long as this object; in this one with `workers` 0."""
 
     def __init__(
         self,
         dataset: ImageDataset,
-        order: Callable[[int], Order],
+        workers: int,
         *,
-        batch_size: int,
-        workers: int = 0,
         pin_memory: bool = False,
         start_method: str | None = None,
     ) -> None:
-        """Args: order: epoch -> int64 [n], positions; for the others see `training_batches`."""
-        self.dataset = dataset
-        self._keys = _EpochKeys(order, batch_size)
+        self._plan = _Plan()
         self._loader = DataLoader(
             dataset,
-            batch_sampler=self._keys,
+            batch_sampler=self._plan,
             num_workers=workers,
             collate_fn=collate,
             pin_memory=pin_memory,
@@ -154,9 +167,59 @@ class Batches:
             generator=torch.Generator(),
         )
 
+    def __call__(self, batches: Iterable[list[Key]]) -> Iterator[Batch | ImageError]:
+        self._plan.batches = batches
+        return iter(self._loader)
+
+
+class ThreadFeed:
+    """Loading in threads of this process, a few batches ahead: reading, decoding and resizing let go of the GIL."""
+
+    def __init__(self, dataset: ImageDataset, threads: int, *, pin_memory: bool = False) -> None:
+        """Args: threads: one alone where the dataset augments: albumentations keeps the numbers it drew."""
+        if dataset.transform is not None and threads > 1:
+            raise ValueError(f"an augmentation in {threads} threads would not be repeatable")
+        self._dataset, self._threads, self._pin_memory = dataset, threads, pin_memory
+
+    def __call__(self, batches: Iterable[list[Key]]) -> Iterator[Batch | ImageError]:
+        pending: deque[list[Future[list[Sample | ImageError]]]] = deque()
+        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="load-images")
+        try:
+            for keys in batches:
+                size = -(-len(keys) // self._threads)
+                parts = [keys[start : start + size] for start in range(0, len(keys), size)]
+                pending.append([pool.submit(self._dataset.__getitems__, part) for part in parts])
+                if len(pending) > AHEAD:
+                    yield self._batch(pending.popleft())
+            while pending:
+                yield self._batch(pending.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _batch(self, parts: list[Future[list[Sample | ImageError]]]) -> Batch | ImageError:
+        batch = collate([sample for part in parts for sample in part.result()])
+        if self._pin_memory and not isinstance(batch, ImageError):
+            return Batch(*(tensor.pin_memory() for tensor in batch))
+        return batch
+
+
+class Batches:
+    """The batches of a dataset, epoch by epoch. One pass at a time."""
+
+    def __init__(
+        self, dataset: ImageDataset, order: Callable[[int], Order], *, batch_size: int, feed: Feed
+    ) -> None:
+        """Args: order: epoch -> int64 [n], positions; feed: what makes batches of them."""
+        self.dataset = dataset
+        self._order, self._batch_size, self._feed = order, batch_size, feed
+
+    def positions(self, epoch: int = 0) -> list[Order]:
+        """The positions in the dataset of each batch of that epoch, int64 [B] each."""
+        return split_batches(self._order(epoch), self._batch_size)
+
     def count(self, epoch: int = 0) -> int:
         """How many batches that epoch has."""
-        return len(split_batches(self._keys.order(epoch), self._keys.batch_size))
+        return len(self.positions(epoch))
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch, from batch number `start` on (for a run that goes on in the middle).
@@ -164,8 +227,15 @@ class Batches:
         Raises:
             ImageError: an image cannot be read; the message is the same with and without workers.
         """
-        self._keys.epoch, self._keys.start = epoch, start
-        for batch in self._loader:
+        return self.of([(epoch, int(index)) for index in batch] for batch in self.positions(epoch)[start:])
+
+    def of(self, batches: Iterable[Sequence[Key]]) -> Iterator[Batch]:
+        """Batches of these keys, (epoch, index) each: any images, in any order.
+
+        Raises:
+            ImageError: as `epoch`.
+        """
+        for batch in self._feed(list(keys) for keys in batches):
             if isinstance(batch, ImageError):
                 raise batch
             yield batch
@@ -194,7 +264,7 @@ def training_batches(
         batch_size: images a batch; a last batch of one joins the one before it.
         seed: with the epoch, all that the order depends on.
         sampler: a key of `SAMPLERS`, or `package.module:function`.
-        workers: processes that decode and augment, 0 for none; see `auto_workers`.
+        workers: processes that load and augment, 0 for none; see `mlcls.images.cores.auto_workers`.
         pin_memory: page-locked batches, for a CUDA device.
         start_method: `fork`, `spawn` or `forkserver`; None for the system's own.
     """
@@ -203,97 +273,28 @@ def training_batches(
         dataset,
         lambda epoch: draw(dataset.labels, seed=seed, epoch=epoch),
         batch_size=batch_size,
-        workers=workers,
-        pin_memory=pin_memory,
-        start_method=start_method,
+        feed=WorkerFeed(dataset, workers, pin_memory=pin_memory, start_method=start_method),
     )
 
 
 def evaluation_batches(
-    dataset: ImageDataset,
-    *,
-    batch_size: int,
-    workers: int = 0,
-    pin_memory: bool = False,
-    start_method: str | None = None,
+    dataset: ImageDataset, *, batch_size: int, threads: int | None = None, pin_memory: bool = False
 ) -> Batches:
-    """The batches of validation and prediction: every image once, in the dataset's order; iterate over it."""
+    """The batches of validation and prediction: every image once, in the dataset's order; iterate over it.
+
+    Args:
+        threads: that load images while the model computes; None for one where the dataset augments, or its `load`
+            says that it only copies (a true attribute `cached`); else one for each core.
+    """
+    if threads is None:
+        alone = dataset.transform is not None or getattr(dataset.load, "cached", False)
+        threads = 1 if alone else usable_cores()
     return Batches(
         dataset,
         lambda epoch: np.arange(len(dataset), dtype=np.int64),
         batch_size=batch_size,
-        workers=workers,
-        pin_memory=pin_memory,
-        start_method=start_method,
+        feed=ThreadFeed(dataset, threads, pin_memory=pin_memory),
     )
-
-
-def auto_workers() -> int:
-    """How many worker processes `--workers auto` means: one for each core but one, at most 8.
-
-    The training process needs a core for itself, also where a GPU does the arithmetic, since it feeds it. So
-    one core has no worker, and two have one. Each costs memory, hence the 8.
-    """
-    return min(_cores() - 1, MOST_WORKERS)
-
-
-def check_images(
-    paths: Sequence[str | os.PathLike[str]],
-    workers: int | None = None,
-    on_progress: Callable[[int], None] | None = None,
-    on_pixels: Callable[[int, Pixels], None] | None = None,
-) -> list[tuple[int, str]]:
-    """The images that cannot be read, found by decoding each once, in threads (OpenCV lets go of the GIL).
-
-    Args:
-        paths: [N]; streamed, with a few images in memory at a time.
-        workers: threads; None for one a core.
-        on_progress: called in this thread, after each image, with how many are done.
-        on_pixels: called in the thread that decoded the image, with its index and its pixels, uint8 RGB
-            [H, W, 3]: what else there is to learn from them needs no second pass.
-
-    Returns:
-        (index, message) of each, in the order of `paths`; the message begins with the path.
-    """
-    threads = max(1, workers if workers is not None else _cores())
-    unreadable: list[tuple[int, str]] = []
-    pending: deque[tuple[int, Future[str | None]]] = deque()
-
-    def take_first() -> None:
-        index, future = pending.popleft()
-        message = future.result()
-        if message is not None:
-            unreadable.append((index, message))
-        if on_progress is not None:
-            on_progress(index + 1)
-
-    with ThreadPoolExecutor(threads, thread_name_prefix="check-images") as pool:
-        for index, path in enumerate(paths):
-            pending.append((index, pool.submit(_why_unreadable, path, index, on_pixels)))
-            if len(pending) >= 4 * threads:
-                take_first()
-        while pending:
-            take_first()
-    return unreadable
-
-
-def _why_unreadable(
-    path: str | os.PathLike[str], index: int, on_pixels: Callable[[int, Pixels], None] | None
-) -> str | None:
-    try:
-        pixels = read_image(path)
-    except ImageError as error:
-        return str(error)
-    if on_pixels is not None:
-        on_pixels(index, pixels)
-    return None
-
-
-def _cores() -> int:
-    """Cores that this process may use: a container or `taskset` may leave it fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _start_worker(worker: int) -> None:

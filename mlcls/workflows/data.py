@@ -10,8 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlcls.errors import RecipeError, TableError
-from mlcls.images.dataset import check_images
+from mlcls.images.cache import ImageStore
+from mlcls.images.check import check_images
 from mlcls.images.fingerprint import Fingerprints, make_fingerprints
+from mlcls.images.paths import PathList
+from mlcls.images.preprocess import Preprocessing
 from mlcls.labels.duplicates import find_leaks
 from mlcls.labels.health import describe_health
 from mlcls.labels.split import Split
@@ -35,13 +38,15 @@ class LabelledImages:
     """The images that take part: the table's rows whose image is there and readable, split.
 
     `groups` are [N] ids: rows that share one are one photo (identical, near-identical) or of one value of the
-    group column, and no evidence independent of each other.
+    group column, and no evidence independent of each other. `store` gives each row's pixels; None where no
+    preprocessing was named.
     """
 
     table: LabelTable
     split: Split
     facts: DataFacts
     groups: NDArray[np.int64]
+    store: ImageStore | None
 
     def paths(self, rows: NDArray[np.intp]) -> list[Path]:
         """The files of these rows."""
@@ -52,11 +57,14 @@ class LabelledImages:
         return tuple(self.table.images[rows])
 
 
-def gather(recipe: Recipe, console: "Console", labels: Any = None) -> LabelledImages:
+def gather(
+    recipe: Recipe, console: "Console", labels: Any = None, *, preprocessing: Preprocessing | None
+) -> LabelledImages:
     """Read, check and split what the recipe names.
 
     Args:
         labels: a DataFrame to take instead of the file `recipe.labels`.
+        preprocessing: what the pixels will be needed as; None where they will not.
 
     Raises:
         TableError, RecipeError: with everything that is wrong with the table or the split.
@@ -70,14 +78,27 @@ def gather(recipe: Recipe, console: "Console", labels: Any = None) -> LabelledIm
     health = describe_health(table.labels, table.attributes, prints.sizes, groups)
     facts = _facts(table, unreadable, alike, split, (*_notes(table, alike), *split.notes, *split_notes))
     facts = dataclasses.replace(facts, leaks=_named(table, leaks), health=health)
-    return LabelledImages(table, split, facts, groups)
+    return LabelledImages(table, split, facts, groups, _store(table, preprocessing))
 
 
-def gather_unsplit(recipe: Recipe, console: "Console", check: Callable[[LabelTable], None]) -> LabelledImages:
+def _store(table: LabelTable, preprocessing: Preprocessing | None) -> ImageStore | None:
+    if preprocessing is None:
+        return None
+    return ImageStore(PathList(table.images_dir, table.images), preprocessing)
+
+
+def gather_unsplit(
+    recipe: Recipe,
+    console: "Console",
+    check: Callable[[LabelTable], None],
+    *,
+    preprocessing: Preprocessing | None,
+) -> LabelledImages:
     """Read and check what the recipe names, to be scored: every image is of the test subset.
 
     Args:
         check: raises where the table cannot be used; called before any image is decoded.
+        preprocessing: as for `gather`.
 
     Raises:
         TableError, RecipeError: with everything that is wrong with the table.
@@ -87,7 +108,8 @@ def gather_unsplit(recipe: Recipe, console: "Console", check: Callable[[LabelTab
     split = Split(none, none, np.arange(len(table.images)))
     health = describe_health(table.labels, table.attributes, prints.sizes, groups)
     facts = _facts(table, unreadable, alike, split, _notes(table, alike))
-    return LabelledImages(table, split, dataclasses.replace(facts, health=health), groups)
+    facts = dataclasses.replace(facts, health=health)
+    return LabelledImages(table, split, facts, groups, _store(table, preprocessing))
 
 
 def _checked(

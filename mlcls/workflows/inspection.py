@@ -28,7 +28,7 @@ def inspect_data(recipe: Recipe, console: "Console", progress: "Console") -> Lab
         TableError, RecipeError: as training would.
     """
     check_names(recipe)
-    data = gather(recipe, progress)
+    data = gather(recipe, progress, preprocessing=None)
     source = f"{data.table.report.source}: {data.table.report.layout}"
     show_data(console, data.facts, subset_counts(data), source=source)
     return data

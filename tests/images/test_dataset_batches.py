@@ -1,6 +1,7 @@
-"""Batches: the same bytes with any workers and after a restart, errors by name, all files checked beforehand."""
+"""Batches: the same bytes with any workers and after a restart, errors by name."""
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,17 +14,20 @@ from PIL import Image
 from mlcls.errors import ImageError, RecipeError
 from mlcls.images import dataset as module
 from mlcls.images.augment import build_augmentation
+from mlcls.images.cores import auto_workers
 from mlcls.images.dataset import (
     Batch,
-    Evaluation,
     ImageDataset,
-    auto_workers,
-    check_images,
+    Load,
+    ThreadFeed,
+    WorkerFeed,
     evaluation_batches,
+    load_paths,
     training_batches,
 )
-from mlcls.images.preprocess import Preprocessing, prepare
-from mlcls.images.read import read_image
+from mlcls.images.load import load_image
+from mlcls.images.paths import PathList
+from mlcls.images.preprocess import Preprocessing
 
 N, SIDE = 13, 24
 PREPROCESSING = Preprocessing(SIDE)
@@ -46,7 +50,11 @@ def labels() -> NDArray[np.float32]:
 
 @pytest.fixture(scope="module")
 def augmented(paths: list[Path], labels: NDArray[np.float32]) -> ImageDataset:
-    return ImageDataset(paths, labels, build_augmentation("rich", PREPROCESSING, seed=7))
+    return ImageDataset(loaded(paths), labels, build_augmentation("rich", PREPROCESSING, seed=7))
+
+
+def loaded(paths: list[Path]) -> Load:
+    return load_paths(PathList("", map(str, paths)), PREPROCESSING)
 
 
 def as_bytes(batches: Iterator[Batch]) -> list[tuple[bytes, bytes, bytes]]:
@@ -93,27 +101,52 @@ def test_a_batch_holds_what_its_type_says(augmented: ImageDataset, labels: NDArr
     assert sorted(seen) == list(range(N))
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_the_epoch_reaches_the_augmentation(augmented: ImageDataset, workers: int) -> None:
-    in_order = evaluation_batches(augmented, batch_size=5, workers=workers)
+def test_the_epoch_reaches_the_augmentation_in_a_thread_too(augmented: ImageDataset) -> None:
+    with pytest.raises(ValueError, match="an augmentation in 2 threads would not be repeatable"):
+        evaluation_batches(augmented, batch_size=5, threads=2)
+    in_order = evaluation_batches(augmented, batch_size=5)
     first, second = list(in_order.epoch(0)), list(in_order.epoch(1))
     for before, after in zip(first, second, strict=True):
         assert torch.equal(before.indices, after.indices)
         assert all(not torch.equal(*pair) for pair in zip(before.pixels, after.pixels, strict=True))
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("threads", [None, 1, 3, 8])
 def test_evaluation_takes_every_image_once_in_order(
-    paths: list[Path], labels: NDArray[np.float32], workers: int
+    paths: list[Path], labels: NDArray[np.float32], threads: int | None
 ) -> None:
-    dataset = ImageDataset([str(path) for path in paths], labels, Evaluation(PREPROCESSING))
-    batches = evaluation_batches(dataset, batch_size=5, workers=workers)
+    batches = evaluation_batches(ImageDataset(loaded(paths), labels), batch_size=5, threads=threads)
     for _ in range(2):
         got = list(batches)
         assert torch.cat([batch.indices for batch in got]).tolist() == list(range(N))
         pixels = torch.cat([batch.pixels for batch in got]).permute(0, 2, 3, 1).numpy()
         for path, square in zip(paths, pixels, strict=True):
-            assert (square == prepare(read_image(path), PREPROCESSING)).all()
+            assert (square == load_image(path, PREPROCESSING)).all()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_any_keys_in_any_batches(augmented: ImageDataset, workers: int) -> None:
+    wanted = [[(1, 3), (0, 3)], [(2, 12)], [(0, 0), (0, 0), (1, 3)]]
+    batches = training_batches(augmented, batch_size=4, seed=7, workers=workers)
+    first_epoch = as_bytes(batches.epoch(0))
+    for _ in range(2):
+        got = list(batches.of(wanted))
+        assert [batch.indices.tolist() for batch in got] == [[3, 3], [12], [0, 0, 3]]
+        assert torch.equal(got[0].pixels[0], got[2].pixels[2])
+        assert not torch.equal(got[0].pixels[0], got[0].pixels[1])
+    assert as_bytes(batches.epoch(0)) == first_epoch
+    assert as_bytes(evaluation_batches(augmented, batch_size=1).of(wanted)) == as_bytes(batches.of(wanted))
+    positions = batches.positions(2)
+    assert [batch.tolist() for batch in positions] == [b.indices.tolist() for b in batches.epoch(2)]
+
+
+def test_a_pass_that_is_left_early_ends_its_threads(augmented: ImageDataset) -> None:
+    batches = evaluation_batches(augmented, batch_size=2)
+    one = batches.epoch(0)
+    next(one)
+    assert any(thread.name.startswith("load-images") for thread in threading.enumerate())
+    del one
+    assert not any(thread.name.startswith("load-images") for thread in threading.enumerate())
 
 
 def test_loading_leaves_the_global_generators_alone(augmented: ImageDataset) -> None:
@@ -127,23 +160,23 @@ def test_loading_leaves_the_global_generators_alone(augmented: ImageDataset) -> 
     assert np.random.get_state()[1].tobytes() == before[1]  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_an_image_that_vanished_is_named_in_one_line(tmp_path: Path, paths: list[Path], workers: int) -> None:
+def test_an_image_that_vanished_is_named_in_one_line(tmp_path: Path, paths: list[Path]) -> None:
     absent = tmp_path / "gone.jpg"
-    dataset = ImageDataset([*paths[:3], absent], np.zeros((4, 1), np.float32), Evaluation(PREPROCESSING))
-    batches = evaluation_batches(dataset, batch_size=2, workers=workers)
-    got = []
-    with pytest.raises(ImageError) as caught:
-        got.extend(batches.epoch(0))
-    assert str(caught.value) == f"{absent}: no such image; check the name and --images"
-    assert len(got) == 1
+    dataset = ImageDataset(loaded([*paths[:3], absent]), np.zeros((4, 1), np.float32))
+    for feed in (WorkerFeed(dataset, 0), WorkerFeed(dataset, 1), ThreadFeed(dataset, 3)):
+        batches = module.Batches(dataset, lambda epoch: np.arange(4), batch_size=2, feed=feed)
+        got = []
+        with pytest.raises(ImageError) as caught:
+            got.extend(batches.epoch(0))
+        assert str(caught.value) == f"{absent}: no such image; check the name and --images"
+        assert len(got) == 1
     with pytest.raises(ImageError):
         dataset[(0, 3)]
 
 
-def test_paths_and_labels_of_different_length_are_refused(paths: list[Path]) -> None:
-    with pytest.raises(ValueError, match="13 paths, but labels of 2 images"):
-        ImageDataset(paths, np.zeros((2, 1), np.float32), Evaluation(PREPROCESSING))
+def test_images_and_labels_of_different_number_are_refused(paths: list[Path]) -> None:
+    with pytest.raises(ValueError, match="13 images, but labels of 2"):
+        ImageDataset(loaded(paths), np.zeros((2, 1), np.float32))
 
 
 def test_an_unknown_sampler_suggests_the_nearest(augmented: ImageDataset) -> None:
@@ -157,42 +190,3 @@ def test_auto_workers_leave_a_core_to_training(
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     assert auto_workers() == workers
-
-
-# -- check_images ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("workers", [1, 3, None])
-def test_unreadable_images_are_found_by_index_and_name(
-    tmp_path: Path, paths: list[Path], zoo: dict[str, bytes], workers: int | None
-) -> None:
-    broken = {"cut.jpg": zoo["jpeg"][:-40], "empty.png": b"", "text.jpg": b"hello" * 9}
-    for name, content in broken.items():
-        (tmp_path / name).write_bytes(content)
-    checked = [*paths[:5], tmp_path / "cut.jpg", *paths[5:], tmp_path / "empty.png", tmp_path / "text.jpg"]
-    counts: list[int] = []
-    found = check_images(checked, workers, counts.append)
-    assert [index for index, _ in found] == [5, N + 1, N + 2]
-    assert all(message.startswith(f"{checked[index]}: ") for index, message in found)
-    assert counts == list(range(1, len(checked) + 1))
-    assert check_images(paths) == []
-    assert check_images([]) == []
-
-
-def test_checking_streams_through_its_paths(paths: list[Path]) -> None:
-    done, furthest = 0, 0
-
-    class Counted(list[Path]):
-        def __iter__(self) -> Iterator[Path]:
-            nonlocal furthest
-            for taken, path in enumerate(super().__iter__(), start=1):
-                furthest = max(furthest, taken - done)
-                yield path
-
-    def count(number: int) -> None:
-        nonlocal done
-        done = number
-
-    check_images(Counted(paths * 20), 2, count)
-    assert done == 20 * N
-    assert furthest <= 9

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlcls.images.dataset import check_images
+from mlcls.images.check import check_images
 from mlcls.images.fingerprint import SIDE, make_fingerprints, shrink
 from mlcls.images.read import read_image
 

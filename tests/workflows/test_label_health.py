@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -36,7 +37,7 @@ def table(tmp_path: Path) -> Path:
 
 
 def gathered(table: Path, **settings: object) -> LabelledImages:
-    return gather(Recipe(labels=str(table), **settings), Console(quiet=True))  # type: ignore[arg-type]
+    return gather(Recipe(labels=str(table), **settings), Console(quiet=True), preprocessing=None)  # type: ignore[arg-type]
 
 
 def names_by_group(data: LabelledImages) -> list[list[str]]:
@@ -128,8 +129,8 @@ def test_images_of_few_persons_are_no_evidence_of_a_copy(table: Path) -> None:
         for column in (None, "who")
     ]
     console = Console(quiet=True)
-    for read in (gather, lambda recipe, console: gather_unsplit(recipe, console, lambda table: None)):
-        alone, grouped = (read(recipe, console).facts.health for recipe in recipes)
+    for read in (gather, partial(gather_unsplit, check=lambda table: None)):
+        alone, grouped = (read(recipe, console, preprocessing=None).facts.health for recipe in recipes)
         assert any(sentence.startswith("crimson says the same as red") for sentence in alone)
         assert not any(sentence.startswith("crimson") for sentence in grouped)
 
