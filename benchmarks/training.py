@@ -31,6 +31,7 @@ PEERS = ROOT / "benchmarks" / "peers"
 sys.path[:0] = [str(PEERS), str(ROOT)]
 
 from clock import BEGAN, Task, macro_average_precision  # noqa: E402
+from machine import machine_words  # noqa: E402
 
 CONTENDERS = {
     "fastai": ("fastai_learner.py", "fastai"),
@@ -76,7 +77,7 @@ def main() -> None:
         for runs in sets:
             runs.folder.mkdir(parents=True, exist_ok=True)
             task = ppe_task(runs, flags) if runs.folder.name.startswith("ppe") else digits_task(runs, flags)
-            (runs.folder / "machine.json").write_text(json.dumps(machine(), indent=1))
+            (runs.folder / "machine.json").write_text(json.dumps({"words": machine_words()}, indent=1))
             warm_up(task)
             for repeat in range(flags.repeats):
                 for name in names:
@@ -323,25 +324,6 @@ def interval(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
     from mlcls.scoring.intervals import intervals
 
     return intervals(labels, scores, 0.5).overall["macro"]["average_precision"]
-
-
-def machine() -> dict[str, str]:
-    """The machine in words."""
-    cpu = Path("/proc/cpuinfo")
-    lines = dict(
-        line.split(":", 1) for line in (cpu.read_text() if cpu.is_file() else "").splitlines() if ":" in line
-    )
-    facts = {key.strip(): value.strip() for key, value in lines.items()}
-    held = facts.get("flags", "").split()
-    arithmetic = ", ".join(
-        f"{name} {'yes' if flag in held else 'no'}"
-        for name, flag in (("AVX-512", "avx512f"), ("bf16", "avx512_bf16"), ("AMX", "amx_bf16"))
-    )
-    words = (
-        f"{facts.get('model name', 'a processor without a name')}, {os.cpu_count()} cores ({arithmetic}), "
-        f"Python {sys.version.split()[0]}, PyTorch {version('torch')}, timm {version('timm')}"
-    )
-    return {"words": words}
 
 
 if __name__ == "__main__":
