@@ -9,8 +9,8 @@ import os
 from functools import partial
 from typing import NamedTuple
 
-from mlcls.images.preprocess import Pixels, Preprocessing, Size, needed_size, prepare
-from mlcls.images.read import decode_covering, read_bytes
+from mlcls.images.preprocess import Preprocessing, needed_size, prepare_picture
+from mlcls.images.read import Pixels, Size, decode_covering, read_bytes
 
 
 class Decoded(NamedTuple):
@@ -54,5 +54,5 @@ def decode_for(data: bytes, name: str, preprocessing: Preprocessing) -> Decoded:
     Raises:
         ImageError: another format than JPEG, PNG, GIF, BMP, WebP or TIFF, cut off, damaged, or too large.
     """
-    pixels, size = decode_covering(data, name, partial(needed_size, preprocessing=preprocessing))
-    return Decoded(pixels, size, prepare(pixels, preprocessing, size))
+    picture = decode_covering(data, name, partial(needed_size, preprocessing=preprocessing))
+    return Decoded(picture.pixels, picture.size, prepare_picture(picture, preprocessing))

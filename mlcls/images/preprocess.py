@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlcls.errors import RecipeError
+from mlcls.images.read import Picture, Size
 from mlcls.naming import look_up
 
 Pixels = NDArray[np.uint8]
-Size = tuple[int, int]  # width, height, in pixels
 
 # timm's names; box and hamming are filters for shrinking, where the area rule holds anyway
 INTERPOLATIONS: dict[str, int] = {
@@ -89,26 +89,54 @@ class Geometry(NamedTuple):
     resized: Size
 
 
-def prepare(image: Pixels, preprocessing: Preprocessing, size: Size | None = None) -> Pixels:
+def prepare(image: Pixels, preprocessing: Preprocessing) -> Pixels:
     """An image as the model's square input, not yet normalised.
 
     Args:
         image: uint8 RGB [H, W, 3], any H and W from 1 on.
         preprocessing: size, fit and interpolation.
-        size: of the picture that `image` is a smaller decoding of: the geometry is that of the picture, whatever
-            a side lost by rounding. None where `image` is the picture.
 
     Returns:
         uint8 RGB [S, S, 3], contiguous.
     """
-    height, width = image.shape[:2]
-    true_width, true_height = size or (width, height)
-    fit = look_up(FITS, preprocessing.fit, "--fit")
-    kept, resized = fit(true_width, true_height, preprocessing)
-    spare_columns = (true_width - kept[0]) // 2 * width // true_width
-    spare_rows = (true_height - kept[1]) // 2 * height // true_height
-    image = image[spare_rows : height - spare_rows, spare_columns : width - spare_columns]
-    return _centred(resize(image, *resized, preprocessing.interpolation), preprocessing)
+    return prepare_picture(Picture(image, (image.shape[1], image.shape[0])), preprocessing)
+
+
+def prepare_picture(picture: Picture, preprocessing: Preprocessing) -> Pixels:
+    """As `prepare`, of a picture that may have been decoded at a smaller scale (not below `needed_size`)."""
+    geometry = look_up(FITS, preprocessing.fit, "--fit")(*picture.size, preprocessing)
+    if picture.divisor > 1:
+        return _centred(_shrink(picture, geometry), preprocessing)
+    (width, height), (kept_width, kept_height) = picture.size, geometry.kept
+    left, top = (width - kept_width) // 2, (height - kept_height) // 2
+    part = picture.pixels[top : height - top, left : width - left]
+    return _centred(resize(part, *geometry.resized, preprocessing.interpolation), preprocessing)
+
+
+def _shrink(picture: Picture, geometry: Geometry) -> Pixels:
+    """A smaller decoding, brought to the size its geometry asks for by averaging areas of the picture itself.
+
+    Where the picture's side is no multiple of the divisor, the last pixel stands for less than the others. Taken
+    for a whole one, it would stretch the picture by up to a pixel of the square.
+    """
+    columns, rows = (-1 if mirrored else 1 for mirrored in picture.mirrored)
+    pixels = picture.pixels[::rows, ::columns]  # as decoded: the pixel that stands for less is the last
+    width, height = geometry.resized
+    (across, fx), (down, fy) = (
+        _span(picture.size[axis], geometry.kept[axis], geometry.resized[axis], picture.divisor)
+        for axis in (0, 1)
+    )
+    # OpenCV makes as many pixels as the factors say, rounded; at least those asked for, and at most one more
+    shrunk = np.asarray(cv2.resize(pixels[down, across], None, fx=fx, fy=fy, interpolation=cv2.INTER_AREA))
+    return shrunk[:height, :width][::rows, ::columns]
+
+
+def _span(side: int, kept: int, resized: int, divisor: int) -> tuple[slice, float]:
+    """Along one side, the decoded pixels of the part that is kept, and the factor that makes `resized` of them."""
+    length = kept / divisor
+    whole, decoded = math.ceil(length), math.ceil(side / divisor)
+    start = min(round((side - kept) / 2 / divisor), decoded - whole)
+    return slice(start, start + whole), resized / length
 
 
 def needed_size(width: int, height: int, preprocessing: Preprocessing) -> Size:

@@ -45,12 +45,16 @@ class Picture(NamedTuple):
 
     Attributes:
         pixels: uint8 RGB [H, W, 3], oriented as a viewer shows it.
-        size: width and height of the picture, as a viewer shows it; more than `pixels` has where a smaller scale was
-            decoded.
+        size: width and height of the picture, as a viewer shows it.
+        divisor: 1, 2, 4 or 8; each pixel stands for so many of the picture in either direction.
+        mirrored: whether the columns, and whether the rows, were reversed after decoding. Of a smaller decoding
+            the last pixels before that stand for less than `divisor` where the size is no multiple of it.
     """
 
     pixels: Pixels
     size: Size
+    divisor: int = 1
+    mirrored: tuple[bool, bool] = (False, False)
 
 
 # decoders complain on stderr about each damaged file, in the middle of a progress bar; our message names it
@@ -134,29 +138,31 @@ def decode_covering(data: bytes, name: str, needed: Callable[[int, int], Size]) 
             f"at most {MAX_PIXELS:,} are read"
         )
     if header.format == "jpeg":
+        # half of the orientations swap the sides
+        size = (header.height, header.width) if header.orientation >= 5 else (header.width, header.height)
+        divisor = _largest_divisor(size, needed(*size))
         # a JPEG has neither alpha nor 16 bits: the decoder may write RGB at once (and converts CMYK either way)
-        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-        size = _upright(header)
-        decoded = _decode(data, flags | _smallest_scale(size, needed(*size)), header, name)
-        return Picture(_oriented(decoded, header), size)
+        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION | JPEG_SCALES[divisor]
+        pixels = _oriented(_decode(data, flags, header, name), header.orientation)
+        if pixels.shape[:2] == size[::-1]:  # a lossless JPEG has one scale alone
+            divisor = 1
+        return Picture(pixels, size, divisor, _mirrored(header.orientation))
     if header.format == "png":
         data = still_png(data)
     decoded = _decode(data, cv2.IMREAD_UNCHANGED, header, name)
-    pixels = _oriented(to_rgb(_from_bgr(decoded, header), name), header)
+    pixels = _oriented(to_rgb(_from_bgr(decoded, header), name), header.orientation)
     return Picture(pixels, (pixels.shape[1], pixels.shape[0]))
 
 
-def _upright(header: Header) -> Size:
-    """Width and height as a viewer shows them: half of the orientations swap them."""
-    return (header.height, header.width) if header.orientation >= 5 else (header.width, header.height)
+def _largest_divisor(size: Size, needed: Size) -> int:
+    """That of the smallest scale at which both sides have the pixels needed.
 
-
-def _smallest_scale(size: Size, needed: Size) -> int:
-    """The flag of the smallest scale whose sides, which libjpeg rounds up, are both at least those needed."""
-    for divisor, flag in JPEG_SCALES.items():
-        if all(-(-side // divisor) >= least for side, least in zip(size, needed, strict=True)):
-            return flag
-    return JPEG_SCALES[1]
+    libjpeg rounds the sides up; a pixel of which the picture fills a part alone does not count as one.
+    """
+    for divisor in JPEG_SCALES:
+        if all(side // divisor >= least for side, least in zip(size, needed, strict=True)):
+            return divisor
+    return 1
 
 
 def _decode(data: bytes, flags: int, header: Header, name: str) -> NDArray[Any]:
@@ -173,10 +179,6 @@ def _decode(data: bytes, flags: int, header: Header, name: str) -> NDArray[Any]:
             "replace it or leave it out"
         )
     return np.asarray(decoded)
-
-
-def _oriented(pixels: Pixels, header: Header) -> Pixels:
-    return np.ascontiguousarray(_ORIENT[header.orientation](pixels))
 
 
 def to_rgb(array: NDArray[Any], name: str = "image") -> Pixels:
@@ -261,18 +263,14 @@ def _from_bgr(decoded: NDArray[Any], header: Header) -> NDArray[Any]:
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGBA))
 
 
-def _transposed(pixels: Pixels) -> Pixels:
-    return pixels.transpose(1, 0, 2)
+def _oriented(pixels: Pixels, orientation: int) -> Pixels:
+    """Stored rows and columns brought to the way the picture is to be seen (EXIF 2.3, tag 0x0112)."""
+    if orientation >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    columns, rows = _mirrored(orientation)
+    return np.ascontiguousarray(pixels[:: -1 if rows else 1, :: -1 if columns else 1])
 
 
-# EXIF 2.3, tag 0x0112: what brings the stored rows and columns to the way the picture is to be seen
-_ORIENT: dict[int, Callable[[Pixels], Pixels]] = {
-    1: lambda pixels: pixels,
-    2: lambda pixels: pixels[:, ::-1],
-    3: lambda pixels: pixels[::-1, ::-1],
-    4: lambda pixels: pixels[::-1],
-    5: _transposed,
-    6: lambda pixels: _transposed(pixels)[:, ::-1],
-    7: lambda pixels: _transposed(pixels)[::-1, ::-1],
-    8: lambda pixels: _transposed(pixels)[::-1],
-}
+def _mirrored(orientation: int) -> tuple[bool, bool]:
+    """Whether an orientation reverses the columns, and the rows, after it has swapped them."""
+    return orientation in (2, 3, 6, 7), orientation in (3, 4, 7, 8)
