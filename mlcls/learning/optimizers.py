@@ -27,19 +27,19 @@ _NORMS = (
 
 def adam(groups: Groups, lr: float, *, betas: Sequence[float] = (0.9, 0.999), eps: float = 1e-8) -> Optimizer:
     """Adam (Kingma and Ba 2015); weight decay is added to the gradient."""
-    return torch.optim.Adam(groups, lr=lr, betas=_pair(betas), eps=eps)
+    return torch.optim.Adam(groups, lr=lr, betas=_pair(betas), eps=eps, fused=_fused(groups))
 
 
 def adamw(
     groups: Groups, lr: float, *, betas: Sequence[float] = (0.9, 0.999), eps: float = 1e-8
 ) -> Optimizer:
     """AdamW (Loshchilov and Hutter 2019); weight decay shrinks the weights beside the gradient step."""
-    return torch.optim.AdamW(groups, lr=lr, betas=_pair(betas), eps=eps)
+    return torch.optim.AdamW(groups, lr=lr, betas=_pair(betas), eps=eps, fused=_fused(groups))
 
 
 def sgd(groups: Groups, lr: float, *, momentum: float = 0.9, nesterov: bool = False) -> Optimizer:
     """Stochastic gradient descent with momentum."""
-    return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov)
+    return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=_fused(groups))
 
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adam": adam, "adamw": adamw, "sgd": sgd}
@@ -116,6 +116,12 @@ def _exempt_names(module: nn.Module) -> set[str]:
         if callable(declared):
             names.update(inside + name for name in declared())
     return names
+
+
+def _fused(groups: Groups) -> bool | None:
+    """Whether one kernel updates all parameters: on CUDA; None leaves the choice to PyTorch."""
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    return True if parameters and all(parameter.is_cuda for parameter in parameters) else None
 
 
 def _pair(betas: Sequence[float]) -> tuple[float, float]:

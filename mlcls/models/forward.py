@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mlcls.errors import RecipeError
 from mlcls.models.classifier import Classifier
+from mlcls.models.staged import StagedClassifier
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -69,7 +70,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
 
 
 def predict_logits(
-    model: Classifier,
+    model: Classifier | StagedClassifier,
     batches: Iterable[Batch],
     device: torch.device,
     precision: str = "fp32",

@@ -7,17 +7,13 @@ from functools import partial
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from mlcls.errors import RecipeError
+from mlcls.folders import cache_folder
 from mlcls.images.augment import build_augmentation
-from mlcls.images.dataset import (
-    Batches,
-    Evaluation,
-    ImageDataset,
-    auto_workers,
-    evaluation_batches,
-    training_batches,
-)
+from mlcls.images.cores import auto_workers
+from mlcls.images.dataset import Batches, ImageDataset, evaluation_batches, training_batches
 from mlcls.images.preprocess import Preprocessing
 from mlcls.learning.epochs import Stage
 from mlcls.learning.losses import Loss, build_loss, pos_weight_from, takes_pos_weight
@@ -26,16 +22,23 @@ from mlcls.learning.schedules import Schedule, build_schedule
 from mlcls.missing import split_missing
 from mlcls.models.classifier import Classifier, build_classifier, data_config
 from mlcls.models.forward import resolve_device, resolve_precision
+from mlcls.models.frontier import Cut
+from mlcls.models.staged import StagedClassifier
 from mlcls.models.stages import count_parameters, set_trainable
 from mlcls.recipe import Recipe
 from mlcls.reports.record import ModelFacts, StageFacts
 from mlcls.workflows.checks import augment_settings, stage_plans
 from mlcls.workflows.data import LabelledImages
+from mlcls.workflows.frozen import Feed, Plan, build_feeds, find_cuts, measured_precision
 
 
 @dataclass(frozen=True)
 class Setup:
-    """All that a training needs, built. `recipe` has every `auto` resolved."""
+    """All that a training needs, built.
+
+    `recipe` has every `auto` resolved. `model` is what is trained: `classifier`, by way of what each stage's feed gives
+    (`feeds` has one for each of `stages`).
+    """
 
     recipe: Recipe
     data: LabelledImages
@@ -45,31 +48,30 @@ class Setup:
     val: Batches
     test: Batches | None
     loss: Loss
+    model: StagedClassifier
+    feeds: tuple[Feed, ...]
     stages: tuple[Stage, ...]
     facts: ModelFacts
     device: torch.device
 
 
-def set_up(recipe: Recipe, data: LabelledImages) -> Setup:
+def set_up(recipe: Recipe, data: LabelledImages, preprocessing: Preprocessing) -> Setup:
     """Build everything that training needs.
+
+    Args:
+        preprocessing: as `preprocessing_for` gives it; the data was gathered with it.
 
     Raises:
         RecipeError, WeightsError: a backbone, weights, device or number that cannot be used.
         TableError: a subset without a single known label.
     """
     device = resolve_device(recipe.device)
-    precision = resolve_precision(recipe.precision, device)
-    config = data_config(recipe.backbone, recipe.backbone_args)
-    if recipe.image_size is not None:
-        config["image_size"] = recipe.image_size
-    preprocessing = Preprocessing(fit=recipe.fit, **config)
     labels = _training_labels(recipe, data)
     _check_monitor(recipe, data)
     weights = _pos_weight(recipe, labels, data.table.attributes)
     recipe = dataclasses.replace(
         recipe,
         device=str(device),
-        precision=precision,
         image_size=preprocessing.image_size,
         workers=auto_workers() if recipe.workers == "auto" else recipe.workers,
         pos_weight="none" if weights is None else ",".join(repr(float(w)) for w in weights),
@@ -80,12 +82,17 @@ def set_up(recipe: Recipe, data: LabelledImages) -> Setup:
     train, val, test = _batches(recipe, data, preprocessing, labels, pin=device.type == "cuda")
     pos_weight = None if weights is None else torch.from_numpy(weights).to(device)
     loss = build_loss(recipe.loss, pos_weight=pos_weight, settings=recipe.loss_args)
-    steps = -(-train.count(0) // recipe.accumulate)
     set_trainable(classifier, recipe.unfreeze)  # a wrong name is told now, not when its stage begins
     plans = stage_plans(recipe)
+    cuts = find_cuts(classifier, plans, preprocessing.image_size, recipe.views)
+    precision, said = _precision(recipe, classifier, cuts[-1], device)
+    recipe = dataclasses.replace(recipe, precision=precision)
+    feeds, told = build_feeds(recipe, cuts, plans, train, val, cache_folder())
+    model = StagedClassifier(classifier)
+    steps = -(-train.count(0) // recipe.accumulate)
     stages = tuple(
-        Stage(name, epochs, partial(_begin, recipe, classifier, unfreeze, lr, steps, epochs))
-        for name, unfreeze, lr, epochs in plans
+        Stage(plan[0], plan[3], partial(_begin, recipe, model, feed.rest, plan, steps))
+        for plan, feed in zip(plans, feeds, strict=True)
     )
     facts = ModelFacts(
         backbone=recipe.backbone,
@@ -98,12 +105,52 @@ def set_up(recipe: Recipe, data: LabelledImages) -> Setup:
         stages=_stage_facts(classifier, plans),
         device=str(device),
         precision=precision,
-        notes=_model_notes(recipe, classifier),
+        notes=(*_model_notes(recipe, classifier), *said, *told),
     )
-    return Setup(recipe, data, preprocessing, classifier, train, val, test, loss, stages, facts, device)
+    return Setup(
+        recipe,
+        data,
+        preprocessing,
+        classifier,
+        train,
+        val,
+        test,
+        loss,
+        model,
+        tuple(feeds),
+        stages,
+        facts,
+        device,
+    )
 
 
-def _stage_facts(classifier: Classifier, plans: list[tuple[str, str, float, int]]) -> tuple[StageFacts, ...]:
+def preprocessing_for(recipe: Recipe) -> Preprocessing:
+    """How images become the backbone's input.
+
+    Raises:
+        RecipeError: a backbone that timm does not have, a size or fit that cannot be used.
+    """
+    config = data_config(recipe.backbone, recipe.backbone_args)
+    if recipe.image_size is not None:
+        config["image_size"] = recipe.image_size
+    return Preprocessing(fit=recipe.fit, **config)
+
+
+def _precision(
+    recipe: Recipe, classifier: Classifier, cut: Cut | None, device: torch.device
+) -> tuple[str, tuple[str, ...]]:
+    """The arithmetic that the recipe asks for, `auto` decided, and what to tell of it.
+
+    Args:
+        cut: of the last stage, whose parameters are trainable.
+    """
+    if recipe.precision == "auto" and device.type == "cpu":
+        precision, said = measured_precision(classifier, cut, recipe.image_size or 0)
+        return precision, (said,)
+    return resolve_precision(recipe.precision, device), ()
+
+
+def _stage_facts(classifier: Classifier, plans: list[Plan]) -> tuple[StageFacts, ...]:
     facts, first = [], 0
     for name, unfreeze, _, epochs in plans:
         modules = set_trainable(classifier, unfreeze)
@@ -116,11 +163,17 @@ def _stage_facts(classifier: Classifier, plans: list[tuple[str, str, float, int]
 
 
 def _begin(
-    recipe: Recipe, classifier: Classifier, unfreeze: str, lr: float, steps: int, epochs: int
+    recipe: Recipe, model: StagedClassifier, rest: nn.Module | None, plan: Plan, steps: int
 ) -> tuple[torch.optim.Optimizer, Schedule]:
     """Freeze and unfreeze for a stage, with an optimizer and a schedule of its own."""
-    set_trainable(classifier, unfreeze)
-    optimizer = build_optimizer(recipe.optimizer, classifier, lr, recipe.weight_decay, recipe.optimizer_args)
+    _, unfreeze, lr, epochs = plan
+    set_trainable(model.classifier, unfreeze)
+    model.rest = rest
+    if recipe.compile == "on":
+        (model.classifier if rest is None else rest).compile()
+    optimizer = build_optimizer(
+        recipe.optimizer, model.classifier, lr, recipe.weight_decay, recipe.optimizer_args
+    )
     schedule = build_schedule(
         recipe.schedule, optimizer, steps_per_epoch=steps, epochs=epochs, settings=recipe.schedule_args
     )
@@ -211,20 +264,21 @@ def _batches(
     pin: bool,
 ) -> tuple[Batches, Batches, Batches | None]:
     """The batches of the three subsets."""
-    workers = int(recipe.workers)
+    assert data.store is not None  # gathered with a preprocessing
+    store = data.store
     augment = build_augmentation(recipe.augment, preprocessing, augment_settings(recipe), recipe.seed)
     train = training_batches(
-        ImageDataset(data.paths(data.split.train), labels, augment),
+        ImageDataset(store.select(data.split.train), labels, augment),
         batch_size=recipe.batch_size,
         seed=recipe.seed,
         sampler=recipe.sampler,
-        workers=workers,
+        workers=int(recipe.workers),
         pin_memory=pin,
     )
 
     def evaluation(rows: NDArray[np.intp]) -> Batches:
-        dataset = ImageDataset(data.paths(rows), data.table.labels[rows], Evaluation(preprocessing))
-        return evaluation_batches(dataset, batch_size=2 * recipe.batch_size, workers=workers, pin_memory=pin)
+        dataset = ImageDataset(store.select(rows), data.table.labels[rows])
+        return evaluation_batches(dataset, batch_size=2 * recipe.batch_size, pin_memory=pin)
 
     test = evaluation(data.split.test) if len(data.split.test) else None
     return train, evaluation(data.split.val), test

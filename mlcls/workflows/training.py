@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +16,12 @@ from torch import Tensor
 import mlcls
 from mlcls.bundle.files import prepare_folder
 from mlcls.errors import ImageError, MlclsError, NumericalError, is_out_of_memory
-from mlcls.images.dataset import Batch, Batches
 from mlcls.learning.epochs import Feedback, TrainedEpoch, run_epochs
 from mlcls.learning.losses import masked_loss
+from mlcls.learning.steps import Batch
 from mlcls.learning.stopping import MONITORS, EarlyStopping
 from mlcls.models.forward import predict_logits, to_scores
+from mlcls.models.staged import StagedClassifier
 from mlcls.models.stages import train_mode
 from mlcls.recipe import Recipe, recipe_values
 from mlcls.reports.console_data import show_data, show_model
@@ -31,7 +32,8 @@ from mlcls.scoring.predictions import Predictions
 from mlcls.workflows.checks import check_names
 from mlcls.workflows.data import gather, subset_counts
 from mlcls.workflows.finishing import FAILED, finish
-from mlcls.workflows.setup import Setup, set_up
+from mlcls.workflows.frozen import Feed
+from mlcls.workflows.setup import Setup, preprocessing_for, set_up
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -86,14 +88,15 @@ def fit(
     check_names(recipe)
     prepare_folder(out, overwrite=overwrite)
     table = None if labels is None or isinstance(labels, str | Path) else labels
-    data = gather(recipe, console, table)
+    preprocessing = preprocessing_for(recipe)
+    data = gather(recipe, console, table, preprocessing=preprocessing)
     show_data(
         console,
         data.facts,
         subset_counts(data),
         source=f"{data.table.report.source}: {data.table.report.layout}",
     )
-    setup = set_up(recipe, data)
+    setup = set_up(recipe, data, preprocessing)
     show_model(console, setup.facts)
     learned = learn(setup, console)
     record = Record(
@@ -121,8 +124,13 @@ def _with_data(recipe: Recipe, labels: Any, images: str | Path | None) -> Recipe
     return dataclasses.replace(recipe, **changes)
 
 
-def learn(setup: Setup, console: Console) -> Learned:
+def learn(
+    setup: Setup, console: Console, on_epoch: Callable[[Setup, EpochFigures], None] | None = None
+) -> Learned:
     """Run the epochs; keep the best one's weights; stop when patience runs out in the last stage.
+
+    Args:
+        on_epoch: called after each epoch's validation, when the classifier holds that epoch's weights.
 
     Raises:
         NumericalError: the loss stayed not finite before one epoch was through.
@@ -136,15 +144,15 @@ def learn(setup: Setup, console: Console) -> Learned:
     feedback = Feedback()
     with EpochTable(console) as table:
         epochs = run_epochs(
-            setup.classifier,
+            setup.model,
             setup.stages,
-            lambda epoch: _shown(setup.train, epoch, recipe.seed, table),
+            lambda epoch: _shown(setup, epoch, table),
             setup.loss,
             device=setup.device,
             precision=recipe.precision,
             clip_norm=recipe.clip_norm or None,
             accumulate=recipe.accumulate,
-            train_mode=lambda _: train_mode(setup.classifier),
+            train_mode=lambda _: _train_mode(setup.model),
             feedback=feedback,
         )
         try:
@@ -154,6 +162,8 @@ def learn(setup: Setup, console: Console) -> Learned:
                     stopping.restart()
                 row, val = _validate(setup, trained, table)
                 figures.append(row)
+                if on_epoch is not None:
+                    on_epoch(setup, row)
                 iterations += [(trained.epoch, loss) for loss in trained.iteration_losses]
                 improved = stopping.update(getattr(row, recipe.monitor))
                 if improved or best is None:
@@ -181,20 +191,32 @@ def learn(setup: Setup, console: Console) -> Learned:
     return Learned(tuple(figures), tuple(iterations), *best, stopped)
 
 
-def _shown(batches: Batches, epoch: int, seed: int, table: EpochTable) -> Iterator[Batch]:
+def _shown(setup: Setup, epoch: int, table: EpochTable) -> Iterator[Batch]:
     """An epoch's batches with the bar moving; chance (dropout) begins anew, as a function of seed and epoch."""
-    torch.manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]))
-    table.start_epoch(epoch, len(batches.dataset))
-    for batch in batches.epoch(epoch):
+    torch.manual_seed(int(np.random.SeedSequence([setup.recipe.seed, epoch]).generate_state(1)[0]))
+    table.start_epoch(epoch, len(setup.train.dataset))
+    for batch in running_feed(setup).train(epoch):
         yield batch
-        table.advance(len(batch.indices))
+        table.advance(len(batch[2]))
+
+
+def running_feed(setup: Setup) -> Feed:
+    """What the stage that runs now trains and validates on."""
+    return next(feed for feed in setup.feeds if feed.rest is setup.model.rest)
+
+
+def _train_mode(model: StagedClassifier) -> None:
+    """Training mode where the classifier trains; what is above the frontier follows the stage, not its modules."""
+    if model.rest is not None:
+        model.rest.train()
+    train_mode(model.classifier)
 
 
 def _validate(setup: Setup, trained: TrainedEpoch, table: EpochTable) -> tuple[EpochFigures, Predictions]:
     """The epoch's figures on validation, at threshold 0.5, and the predictions they come from."""
     started = time.monotonic()
     table.start_validation(len(setup.val.dataset))
-    logits, labels = predict(setup, setup.val, table)
+    logits, labels = predict(setup, running_feed(setup).val(), table)
     total, known = masked_loss(
         setup.loss, torch.from_numpy(logits).to(setup.device), torch.from_numpy(labels).to(setup.device)
     )
@@ -223,13 +245,11 @@ def _validate(setup: Setup, trained: TrainedEpoch, table: EpochTable) -> tuple[E
 
 
 def predict(
-    setup: Setup, batches: Batches, table: EpochTable | None = None
+    setup: Setup, batches: Iterable[Batch], table: EpochTable | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Logits and labels [N, A] of a subset, in its own order; in float32, as a bundle predicts."""
     advance = table.advance if table else None
-    logits, labels, indices = predict_logits(
-        setup.classifier, batches, setup.device, "fp32", on_batch=advance
-    )
+    logits, labels, indices = predict_logits(setup.model, batches, setup.device, "fp32", on_batch=advance)
     order = np.argsort(indices)
     return logits[order], labels[order]
 
