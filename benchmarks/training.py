@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -212,7 +213,7 @@ def run(runs: Runs, contender: str, task: Task, repeat: int) -> None:
             "FASTAI_HOME": f"{folder}/fastai",
         }
         print(f"{runs.folder.name}, run {repeat + 1}: {contender} ...", file=sys.stderr, flush=True)
-        began = time.monotonic()
+        before, began = os.times(), time.monotonic()
         surroundings[BEGAN] = repr(began)
         done = subprocess.run(command, env=surroundings, cwd=folder, capture_output=True, text=True)
         seconds = time.monotonic() - began
@@ -220,9 +221,12 @@ def run(runs: Runs, contender: str, task: Task, repeat: int) -> None:
             sys.exit(f"{contender} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
         if script is None:
             write_command_log(log, task, Path(folder) / "outputs", seconds)
+    after = os.times()
+    used = after.children_user + after.children_system - before.children_user - before.children_system
     away = json.loads(log.read_text().splitlines()[-1])["away"]
     with log.open("a", encoding="utf-8") as file:
         whole = {"what": "exit", "seconds": seconds - away, "version": f"{package} {version(package)}"}
+        whole["processor_seconds"] = used  # scoring the test images included
         file.write(json.dumps(whole) + "\n")
 
 
@@ -292,12 +296,8 @@ def table_row(runs: Runs, contender: str, repeats: list[int], labels: np.ndarray
     ours = {r: reached(runs.lines(OURS, r), finals[r]) for r in ended if runs.lines(OURS, r)}
     if contender in (OURS, COMMAND) or not ours:
         return "| " + " | ".join([*cells, "", "", ""]) + " |"
-    ratios = [[seconds[r] / ours[r] for r in ours] for seconds in (whole, first)]
     cells.append(shown(ours.values()))
-    cells += [
-        f"{statistics.median_low(each):.1f}x" if np.isfinite(statistics.median(ours.values())) else ""
-        for each in ratios
-    ]
+    cells += [shown([each[r] / ours[r] for r in ours], "{:.1f}x") for each in (whole, first)]
     return "| " + " | ".join(cells) + " |"
 
 
@@ -309,14 +309,24 @@ def reached(lines: list[dict[str, Any]], figure: float) -> float:
     )
 
 
-def shown(seconds: Any) -> str:
-    """The median and, where there are several, the range."""
-    values = sorted(seconds)
-    middle = statistics.median(values)
-    if not np.isfinite(middle):
-        return "not reached"
-    ends = [f"{v:.0f}" if np.isfinite(v) else "not reached" for v in (values[0], values[-1])]
-    return f"{middle:.0f} ({ends[0]} to {ends[1]})" if len(values) > 1 else f"{middle:.0f}"
+def shown(values: Iterable[float], form: str = "{:.0f}") -> str:
+    """The median and the range, of seconds or of ratios.
+
+    Infinite seconds, or a ratio of 0, are runs in which mlcls did not get there: they count as the worst, and are told.
+    """
+    given = sorted(values)
+    there = [value for value in given if 0 < value < float("inf")]
+    missing = len(given) - len(there)
+    if not missing:
+        middle = statistics.median(given)
+    elif given[0] == 0:
+        middle = statistics.median_low(given)
+    else:
+        middle = statistics.median_high(given)
+    said = form.format(middle) if 0 < middle < float("inf") else "not reached"
+    if len(set(ends := [form.format(value) for value in there])) > 1:
+        said += f" ({ends[0]} to {ends[-1]})"
+    return f"{said}, in {missing} of {len(given)} runs not reached" if missing else said
 
 
 def interval(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
