@@ -15,9 +15,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mlcls.images.check import check_images
 from mlcls.images.fingerprint import Fingerprints, make_fingerprints
+from mlcls.images.paths import PathList
 from mlcls.images.read import IMAGE_SUFFIXES, read_image
+from mlcls.images.survey import survey_images
 from mlcls.labels.demo import write_digits
 from mlcls.labels.near_duplicates import candidate_pairs, find_near_duplicates
 
@@ -84,11 +85,10 @@ def measure_folder(name: str, paths: list[Path], sample: int) -> None:
     for kind, copy in COPIES.items():
         print(f"| {kind} | {found(originals, [copy(pixels) for pixels in originals]):.1%} |")
     seconds = {"decoding": [], "with fingerprints": []}
-    prints = make_fingerprints(len(paths))
     for _ in range(3):
-        for label, on_pixels in (("decoding", None), ("with fingerprints", prints.add)):
+        for label, hashes in (("decoding", False), ("with fingerprints", True)):
             started = time.process_time()
-            check_images(paths, 1, on_pixels=on_pixels)
+            prints = survey_images(PathList("", map(str, paths)), hashes=hashes, threads=1).prints
             seconds[label].append(time.process_time() - started)
     decoding, both = (float(np.median(part)) * 1e3 / len(paths) for part in seconds.values())
     print(

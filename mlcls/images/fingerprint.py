@@ -6,11 +6,12 @@ from these arrays.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 SIDE = 32  # pixels of the small picture; the hash is made from 32 x 32 too, so it is not resized again
 
@@ -19,7 +20,7 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Fingerprints:
-    """What is known of N images; a row is filled by `add`.
+    """What is known of N images; a row is filled by `add` or `put`, safely in several threads at once.
 
     Attributes:
         sizes: int32 [N, 2], width and height in pixels, as a viewer shows the image; 0 before `add`.
@@ -30,45 +31,61 @@ class Fingerprints:
     sizes: NDArray[np.int32]
     pictures: NDArray[np.uint8]
     hashes: NDArray[np.uint64]
-    phash: Callable[[Any], Any] | None = None
 
     def add(self, index: int, pixels: Pixels) -> None:
-        """Keep the image's row. Safe in several threads at once: each index has a place of its own.
+        """Keep the row of an image.
 
         Args:
             index: the row.
-            pixels: uint8 RGB [H, W, 3].
+            pixels: uint8 RGB [H, W, 3], at its full size.
         """
-        self.sizes[index] = pixels.shape[1], pixels.shape[0]
-        if self.phash is None:
-            return
-        from PIL import Image
+        size = pixels.shape[1], pixels.shape[0]
+        self.put(index, size, fingerprint(pixels) if len(self.hashes) else None)
 
-        picture = shrink(pixels)
-        self.pictures[index] = picture
-        bits = np.packbits(self.phash(Image.fromarray(picture)).hash.reshape(-1))
-        self.hashes[index] = bits.view(">u8")[0]
+    def put(self, index: int, size: ArrayLike, known: tuple[Pixels, int] | None) -> None:
+        """Keep a row: width and height, and what `fingerprint` gave (None only where it is not asked for)."""
+        self.sizes[index] = size
+        if known is not None and len(self.hashes):
+            self.pictures[index], self.hashes[index] = known
 
     def select(self, rows: NDArray[np.intp]) -> "Fingerprints":
         """Those of these rows alone."""
-        if self.phash is None:
+        if not len(self.hashes):
             return Fingerprints(self.sizes[rows], self.pictures, self.hashes)
-        return Fingerprints(self.sizes[rows], self.pictures[rows], self.hashes[rows], self.phash)
+        return Fingerprints(self.sizes[rows], self.pictures[rows], self.hashes[rows])
 
 
 def make_fingerprints(count: int, *, hashes: bool = True) -> Fingerprints:
-    """Room for `count` images; without `hashes` their sizes alone are kept, and ImageHash is not loaded."""
-    if not hashes:
-        nothing = np.zeros((0, SIDE, SIDE), dtype=np.uint8)
-        return Fingerprints(np.zeros((count, 2), dtype=np.int32), nothing, np.zeros(0, dtype=np.uint64))
-    from imagehash import phash  # here alone: neither prediction nor `import mlcls` is to pay for it
-
+    """Room for `count` images; without `hashes` their sizes alone are kept."""
+    kept = count if hashes else 0
     return Fingerprints(
         np.zeros((count, 2), dtype=np.int32),
-        np.zeros((count, SIDE, SIDE), dtype=np.uint8),
-        np.zeros(count, dtype=np.uint64),
-        phash,
+        np.zeros((kept, SIDE, SIDE), dtype=np.uint8),
+        np.zeros(kept, dtype=np.uint64),
     )
+
+
+def fingerprint(pixels: Pixels) -> tuple[Pixels, int]:
+    """The small picture of an image, uint8 [32, 32], and its perceptual hash, 64 bits.
+
+    Args:
+        pixels: uint8 RGB [H, W, 3]; a smaller decoding of the image, too, as long as its sides are not below 32.
+    """
+    from PIL import Image
+
+    picture = shrink(pixels)
+    bits = np.packbits(_phash()(Image.fromarray(picture)).hash.reshape(-1))
+    return picture, int(bits.view(">u8")[0])
+
+
+@cache
+def _phash() -> Callable[[Any], Any]:
+    from imagehash import (
+        phash,
+    )  # here alone: neither prediction nor a run that decodes nothing is to pay for it
+
+    found: Callable[[Any], Any] = phash
+    return found
 
 
 def shrink(pixels: Pixels) -> Pixels:

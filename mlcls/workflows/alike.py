@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mlcls.images.fingerprint import Fingerprints
 from mlcls.labels.duplicates import (
     find_conflicts,
     find_contradictions,
-    find_duplicates,
     merge_groups,
 )
 from mlcls.labels.near_duplicates import NearDuplicates, find_near_duplicates
@@ -48,9 +50,13 @@ class Alike:
         return merge_groups(self.chains, self.identical)
 
 
-def find_alike(table: LabelTable, prints: Fingerprints) -> Alike:
-    """The images of the table that are one photo; near-identical ones only if the fingerprints hold hashes."""
-    identical = find_duplicates([table.images_dir / name for name in table.images])
+def find_alike(table: LabelTable, prints: Fingerprints, digests: NDArray[np.uint8]) -> Alike:
+    """The images of the table that are one photo; near-identical ones only if the fingerprints hold hashes.
+
+    Args:
+        digests: uint8 [N, 32], SHA-256 of each image's file.
+    """
+    identical = same_files(digests)
     near = NearDuplicates((), (), True)
     if len(prints.hashes):
         near = find_near_duplicates(prints.hashes, prints.pictures, prints.sizes, identical)
@@ -66,6 +72,25 @@ def find_alike(table: LabelTable, prints: Fingerprints) -> Alike:
     ]
     chains = _chains(len(table.images), near)
     return Alike(identical, near.groups, conflicts, near_conflicts, tuple(said), chains, near.complete)
+
+
+def same_files(digests: NDArray[np.uint8]) -> Groups:
+    """Groups of equal digests: row indices, ascending within each; groups of two or more, by their first index.
+
+    Args:
+        digests: uint8 [N, 32].
+    """
+    keys = np.ascontiguousarray(digests).view("S32").ravel()
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+    lengths = np.diff(starts, append=len(keys))
+    several = lengths > 1  # few: a million images that are all different must not become a million arrays
+    groups = [
+        order[start : start + length].tolist()
+        for start, length in zip(starts[several].tolist(), lengths[several].tolist(), strict=True)
+    ]
+    return tuple(sorted(tuple(group) for group in groups))
 
 
 def _chains(count: int, near: NearDuplicates) -> Groups:

@@ -11,9 +11,6 @@ from numpy.typing import NDArray
 
 from mlcls.errors import RecipeError, TableError
 from mlcls.images.cache import ImageStore
-from mlcls.images.check import check_images
-from mlcls.images.fingerprint import Fingerprints, make_fingerprints
-from mlcls.images.paths import PathList
 from mlcls.images.preprocess import Preprocessing
 from mlcls.labels.duplicates import find_leaks
 from mlcls.labels.health import describe_health
@@ -21,13 +18,12 @@ from mlcls.labels.split import Split
 from mlcls.labels.table import LabelTable, combine_tables, read_table
 from mlcls.naming import suggest
 from mlcls.recipe import Recipe
-from mlcls.reports.progress import progress
 from mlcls.reports.record import AttributeCount, DataFacts, SplitCounts
 from mlcls.workflows.alike import Alike, find_alike
-from mlcls.workflows.splitting import group_rows, is_given, select_rows, split_images
+from mlcls.workflows.splitting import group_rows, is_given, split_images
+from mlcls.workflows.survey import Readable, survey_table
 
 MOST_NOTES = 20
-MAX_LEFT_OUT = 0.1  # more missing or unreadable images than this share of the rows is an error
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,22 +65,19 @@ def gather(
     Raises:
         TableError, RecipeError: with everything that is wrong with the table or the split.
     """
-    table, unreadable, prints, alike, groups = _checked(recipe, console, labels)
+    readable = _readable(recipe, console, labels, preprocessing)
+    table, alike, groups = readable.table, *_belonging(readable)
     split, split_notes = split_images(recipe, table, groups)
     for name, rows in (("training", split.train), ("validation", split.val)):
         if not len(rows) or np.isnan(table.labels[rows]).all():
             raise TableError(f"{table.report.source}: the {name} subset has no known label")
     leaks = find_leaks(alike.groups, [split.train, split.val, split.test]) if is_given(recipe, table) else ()
-    health = describe_health(table.labels, table.attributes, prints.sizes, groups)
-    facts = _facts(table, unreadable, alike, split, (*_notes(table, alike), *split.notes, *split_notes))
+    health = describe_health(table.labels, table.attributes, readable.prints.sizes, groups)
+    facts = _facts(
+        table, readable.unreadable, alike, split, (*_notes(table, alike), *split.notes, *split_notes)
+    )
     facts = dataclasses.replace(facts, leaks=_named(table, leaks), health=health)
-    return LabelledImages(table, split, facts, groups, _store(table, preprocessing))
-
-
-def _store(table: LabelTable, preprocessing: Preprocessing | None) -> ImageStore | None:
-    if preprocessing is None:
-        return None
-    return ImageStore(PathList(table.images_dir, table.images), preprocessing)
+    return LabelledImages(table, split, facts, groups, readable.store)
 
 
 def gather_unsplit(
@@ -103,24 +96,32 @@ def gather_unsplit(
     Raises:
         TableError, RecipeError: with everything that is wrong with the table.
     """
-    table, unreadable, prints, alike, groups = _checked(recipe, console, None, check)
+    readable = _readable(recipe, console, None, preprocessing, check)
+    table, alike, groups = readable.table, *_belonging(readable)
     none = np.zeros(0, dtype=np.intp)
     split = Split(none, none, np.arange(len(table.images)))
-    health = describe_health(table.labels, table.attributes, prints.sizes, groups)
-    facts = _facts(table, unreadable, alike, split, _notes(table, alike))
+    health = describe_health(table.labels, table.attributes, readable.prints.sizes, groups)
+    facts = _facts(table, readable.unreadable, alike, split, _notes(table, alike))
     facts = dataclasses.replace(facts, health=health)
-    return LabelledImages(table, split, facts, groups, _store(table, preprocessing))
+    return LabelledImages(table, split, facts, groups, readable.store)
 
 
-def _checked(
-    recipe: Recipe, console: "Console", labels: Any, check: Callable[[LabelTable], None] = lambda table: None
-) -> tuple[LabelTable, tuple[str, ...], Fingerprints, Alike, NDArray[np.int64]]:
-    """The table without unreadable images, their names, and what belongs together."""
+def _readable(
+    recipe: Recipe,
+    console: "Console",
+    labels: Any,
+    preprocessing: Preprocessing | None,
+    check: Callable[[LabelTable], None] = lambda table: None,
+) -> Readable:
     table = read_recipe_table(recipe, labels)
     check(table)
-    table, unreadable, prints = check_table_images(table, console, recipe.near_duplicates == "together")
-    alike = find_alike(table, prints)
-    return table, unreadable, prints, alike, group_rows(table, alike.groups)
+    return survey_table(recipe, table, console, preprocessing)
+
+
+def _belonging(readable: Readable) -> tuple[Alike, NDArray[np.int64]]:
+    """Which images are one photo, and [N] ids: rows that share one belong together."""
+    alike = find_alike(readable.table, readable.prints, readable.digests)
+    return alike, group_rows(readable.table, alike.groups)
 
 
 def read_recipe_table(recipe: Recipe, labels: Any = None) -> LabelTable:
@@ -158,38 +159,6 @@ def read_recipe_table(recipe: Recipe, labels: Any = None) -> LabelTable:
         if path:
             tables[subset] = read_table(path, recipe.images, **options)
     return combine_tables(tables)
-
-
-def check_table_images(
-    table: LabelTable, console: "Console", hashes: bool
-) -> tuple[LabelTable, tuple[str, ...], Fingerprints]:
-    """The table without the images that cannot be decoded, their names, and what was seen of the others.
-
-    Args:
-        hashes: whether near-identical images are to be found later.
-
-    Raises:
-        TableError: with those missing, the unreadable are more than a tenth of the images.
-    """
-    paths = [table.images_dir / name for name in table.images]
-    prints = make_fingerprints(len(paths), hashes=hashes)
-    with progress(console, "checking images", len(paths)) as advance:
-        failures = check_images(paths, on_progress=lambda done: advance(1), on_pixels=prints.add)
-    if not failures:
-        return table, (), prints
-    bad = np.array([index for index, _ in failures], dtype=np.intp)
-    names = tuple(str(name) for name in table.images[bad])
-    missing = len(set(table.report.missing))
-    asked = len(table.images) + missing  # images, not rows: a table may have many rows an image
-    if len(names) + missing > MAX_LEFT_OUT * asked or len(names) == len(table.images):
-        shown = "\n".join(f"  {message}" for _, message in failures[:20])
-        more = f"\n  and {len(failures) - 20} more" if len(failures) > 20 else ""
-        raise TableError(
-            f"{table.report.source}: {len(names)} images cannot be read and {missing} are missing, "
-            f"more than a tenth of {asked} images; mend or remove them:\n{shown}{more}"
-        )
-    left = np.setdiff1d(np.arange(len(table.images)), bad)
-    return select_rows(table, left), names, prints.select(left)
 
 
 def _facts(

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlcls.images.check import check_images
-from mlcls.images.fingerprint import SIDE, make_fingerprints, shrink
+from mlcls.images.fingerprint import SIDE, shrink
+from mlcls.images.paths import PathList
+from mlcls.images.preprocess import Preprocessing
 from mlcls.images.read import read_image
+from mlcls.images.survey import survey_images
 
 
 def scene(seed: int, height: int = 300, width: int = 420) -> np.ndarray:
@@ -21,15 +23,15 @@ def scene(seed: int, height: int = 300, width: int = 420) -> np.ndarray:
     return np.clip(pixels, 0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_one_pass_finds_the_unreadable_and_fills_the_rows_of_the_others(tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+def test_one_pass_finds_the_unreadable_and_fills_the_rows_of_the_others(tmp_path: Path, threads: int) -> None:
     paths = [tmp_path / f"{index}.png" for index in range(9)]
     for index, path in enumerate(paths):
         cv2.imwrite(str(path), scene(index, 40 + index, 60))
     paths[4].write_bytes(b"no image")
-    prints = make_fingerprints(len(paths))
-    found = check_images(paths, workers, on_pixels=prints.add)
-    assert [index for index, _ in found] == [4]
+    seen = survey_images(PathList("", map(str, paths)), threads=threads)
+    prints = seen.prints
+    assert [index for index, _ in seen.unreadable] == [4]
     for index in (0, 1, 2, 3, 5, 6, 7, 8):
         picture = shrink(read_image(paths[index]))
         assert np.array_equal(prints.pictures[index], picture)
@@ -43,10 +45,13 @@ def test_one_pass_finds_the_unreadable_and_fills_the_rows_of_the_others(tmp_path
     assert np.array_equal(left.pictures, prints.pictures[[0, 5]])
 
 
-def test_a_fault_in_what_looks_at_pixels_is_not_lost(tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "a.png"), scene(0))
-    with pytest.raises(IndexError):
-        check_images([tmp_path / "a.png"], on_pixels=make_fingerprints(0).add)
+def test_a_smaller_decoding_tells_the_true_size_and_nearly_the_same(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.jpg"), scene(3, 600, 800))
+    paths = PathList(tmp_path, ["a.jpg"])
+    whole, reduced = survey_images(paths).prints, survey_images(paths, Preprocessing(48)).prints
+    assert whole.sizes.tolist() == reduced.sizes.tolist() == [[800, 600]]
+    assert np.abs(whole.pictures.astype(int) - reduced.pictures).max() <= 4
+    assert int(whole.hashes[0] ^ reduced.hashes[0]).bit_count() <= 2
 
 
 @pytest.mark.parametrize(
