@@ -11,6 +11,12 @@ os.environ.setdefault(
 )  # before torch: tiny networks lose more to threads than they gain
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What tests cache lies with their other files, and is not found by the next session."""
+    os.environ["MLCLS_CACHE"] = str(tmp_path_factory.mktemp("mlcls-cache"))
+
+
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The table of the toy data; its images stand in images/ beside it."""
