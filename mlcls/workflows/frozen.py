@@ -23,6 +23,7 @@ from mlcls.recipe import Recipe
 from mlcls.workflows.arithmetic import bf16_is_native, faster_precision
 
 CHUNK_ON_CPU = 8  # images that pass the frozen part together: more of them leave the caches of a CPU
+KEPT = torch.bfloat16  # what the training images' activations are kept in; those of validation in float32
 TIMED_IMAGES = 4  # of the step that is timed
 
 Plan = tuple[
@@ -66,14 +67,16 @@ def find_cuts(classifier: Classifier, plans: Sequence[Plan], image_size: int, vi
     return cuts
 
 
-def measured_precision(classifier: Classifier, cut: Cut | None, image_size: int) -> tuple[str, str]:
-    """The faster arithmetic of this CPU for a step of the last stage, and a sentence on it.
+def measured_precision(
+    classifier: Classifier, cut: Cut | None, image_size: int
+) -> tuple[str, tuple[str, ...]]:
+    """The faster arithmetic of this CPU for a step of the last stage, and what to tell of it.
 
     Args:
         cut: of the last stage, whose parameters are trainable.
     """
     if not bf16_is_native():
-        return "fp32", "float32, since this CPU has no fast bfloat16"
+        return "fp32", ()
     pixels = torch.randint(0, 256, (TIMED_IMAGES, 3, image_size, image_size), dtype=torch.uint8)
     pixels = pixels.contiguous(memory_format=torch.channels_last)
     device = torch.device("cpu")
@@ -88,8 +91,10 @@ def measured_precision(classifier: Classifier, cut: Cut | None, image_size: int)
         cut.rest.eval()
     precision, ratio = faster_precision(step)
     classifier.zero_grad(set_to_none=True)
+    if ratio is None:
+        return precision, ()
     said = {"bf16": "bfloat16", "fp32": "float32"}[precision]
-    return precision, f"{said}: a step in bfloat16 takes {1 / ratio:.2f} times as long as in float32 here"
+    return precision, (f"{said}: a step in bfloat16 takes {ratio:.2f} times as long as in float32 here",)
 
 
 def build_feeds(
@@ -127,7 +132,7 @@ def build_feeds(
         memory -= level.train.memory + level.val.memory
         feeds.append(_feed(level, train, val))
         below = level
-    return feeds[::-1], tuple(notes)
+    return feeds[::-1], tuple(dict.fromkeys(notes))
 
 
 def _level(
@@ -155,7 +160,7 @@ def _level(
 
     return Level(
         cut,
-        store(train, below.train if below else None, recipe.precision, views=views),
+        store(train, below.train if below else None, recipe.precision, views=views, dtype=KEPT),
         store(val, below.val if below else None, "fp32", views=1, dtype=torch.float32),
     )
 

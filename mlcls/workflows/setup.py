@@ -145,8 +145,7 @@ def _precision(
         cut: of the last stage, whose parameters are trainable.
     """
     if recipe.precision == "auto" and device.type == "cpu":
-        precision, said = measured_precision(classifier, cut, recipe.image_size or 0)
-        return precision, (said,)
+        return measured_precision(classifier, cut, recipe.image_size or 0)
     return resolve_precision(recipe.precision, device), ()
 
 

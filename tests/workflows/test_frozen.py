@@ -1,0 +1,190 @@
+"""What is frozen is computed once, and a training with it is the training without it."""
+
+import io
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from mlcls import Recipe, fit
+from mlcls.images.dataset import ImageDataset
+from mlcls.workflows import arithmetic, frozen
+from mlcls.workflows.data import gather
+from mlcls.workflows.setup import Setup, preprocessing_for, set_up
+from mlcls.workflows.training import learn
+
+QUIET = Console(quiet=True)
+RESNET: dict[str, Any] = {
+    "backbone": "test_resnet.r160_in1k",
+    "weights": "none",
+    "image_size": 32,
+    "workers": 0,
+    "epochs": 5,
+    "unfreeze_epoch": 2,
+    "augment": "light",
+    "precision": "fp32",
+    "patience": 0,
+    "image_cache_gb": 0,
+}
+
+
+def prepared(toy: Path, **changes: Any) -> Setup:
+    recipe = Recipe(labels=str(toy), **{**RESNET, **changes})
+    preprocessing = preprocessing_for(recipe)
+    return set_up(recipe, gather(recipe, QUIET, preprocessing=preprocessing), preprocessing)
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[int, int]]:
+    """How often each (view or epoch, image) of the training subset was loaded; 0.. counts validation as -1."""
+    counts: Counter[tuple[int, int]] = Counter()
+    whole = ImageDataset.__getitem__
+
+    def counting(self: ImageDataset, key: tuple[int, int]) -> Any:
+        counts[key if self.transform is not None else (-1, key[1])] += 1
+        return whole(self, key)
+
+    monkeypatch.setattr(ImageDataset, "__getitem__", counting)
+    return counts
+
+
+def test_each_view_of_each_image_passes_the_frozen_part_once_in_both_stages(
+    toy: Path, loaded: Counter[tuple[int, int]]
+) -> None:
+    setup = prepared(toy, views=3)
+    assert [feed.rest is not None for feed in setup.feeds] == [True, True]
+    learned = learn(setup, QUIET)
+    assert len(learned.epochs) == 5
+    train, val = len(setup.data.split.train), len(setup.data.split.val)
+    assert loaded == {
+        **{(view, image): 1 for view in range(3) for image in range(train)},
+        **{(-1, image): 1 for image in range(val)},
+    }
+
+
+def test_without_views_every_epoch_augments_afresh(toy: Path, loaded: Counter[tuple[int, int]]) -> None:
+    setup = prepared(toy, views=0, epochs=3)
+    assert [feed.rest for feed in setup.feeds] == [None, None]
+    learn(setup, QUIET)
+    assert {epoch for epoch, _ in loaded} == {-1, 0, 1, 2}
+    assert all(loaded[0, image] == 1 for image in range(len(setup.data.split.train)))
+    assert loaded[-1, 0] == 3
+
+
+def test_a_stage_that_trains_everything_gets_pixels_after_one_that_does_not(
+    toy: Path, loaded: Counter[tuple[int, int]]
+) -> None:
+    setup = prepared(toy, views=4, unfreeze="all", epochs=4)
+    assert [feed.rest is None for feed in setup.feeds] == [False, True]
+    learn(setup, QUIET)
+    assert {epoch for epoch, _ in loaded} == {-1, 0, 1, 2, 3}
+    assert loaded[-1, 0] == 1 + 2  # validation: once for the head stage, then in each epoch
+
+
+@pytest.mark.parametrize("unfreeze", ["none", "last", "layer3.0"])
+def test_a_cut_training_is_the_uncut_one_to_within_the_rounding_of_what_is_kept(
+    toy: Path, unfreeze: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many views as epochs see the same augmentations; kept in float32, losses and weights are those of no cut."""
+    monkeypatch.setattr(frozen, "KEPT", torch.float32)
+    whole = learn(prepared(toy, views=0, unfreeze=unfreeze), QUIET)
+    cut = learn(prepared(toy, views=5, unfreeze=unfreeze), QUIET)
+    for one, other in zip(whole.epochs, cut.epochs, strict=True):
+        assert other.train_loss == pytest.approx(one.train_loss, rel=1e-4)
+        assert other.val_loss == pytest.approx(one.val_loss, rel=1e-4)
+    assert whole.best_epoch == cut.best_epoch
+    for name, tensor in whole.best_weights.items():
+        if tensor.is_floating_point():
+            assert torch.allclose(cut.best_weights[name], tensor, rtol=1e-3, atol=1e-4), name
+    np.testing.assert_allclose(cut.val.scores, whole.val.scores, atol=1e-4)
+
+
+def test_kept_in_bfloat16_it_is_near(toy: Path) -> None:
+    whole = learn(prepared(toy, views=0), QUIET)
+    cut = learn(prepared(toy, views=5), QUIET)
+    for one, other in zip(whole.epochs, cut.epochs, strict=True):
+        assert other.train_loss == pytest.approx(one.train_loss, rel=0.02)
+
+
+def test_the_validation_scores_are_those_of_the_whole_network(toy: Path, tmp_path: Path) -> None:
+    setup = prepared(toy, views=2)
+    learned = learn(setup, QUIET)
+    setup.classifier.load_state_dict(learned.best_weights)
+    setup.classifier.eval()
+    with torch.no_grad():
+        logits = torch.cat([setup.classifier(pixels) for pixels, _, _ in setup.val])
+    np.testing.assert_allclose(learned.val.scores, torch.sigmoid(logits).numpy(), atol=1e-5)
+
+
+def test_where_there_is_no_room_it_says_so_and_trains_all_the_same(
+    toy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(28, "No space left on device", "/cache")
+
+    monkeypatch.setattr(frozen, "make_store", full)
+    setup = prepared(toy, epochs=2, unfreeze_epoch=1)
+    assert [feed.rest for feed in setup.feeds] == [None, None]
+    (note,) = [note for note in setup.facts.notes if "no room" in note]
+    assert "--views" in note
+    assert len(learn(setup, QUIET).epochs) == 2
+
+
+def test_a_network_that_cannot_be_cut_trains_whole(
+    toy: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "mlcls")
+    monkeypatch.setattr(frozen, "find_cut", lambda *_, **__: None)
+    setup = prepared(toy, epochs=2, unfreeze_epoch=1)
+    assert [feed.rest for feed in setup.feeds] == [None, None]
+    assert len(learn(setup, QUIET).epochs) == 2
+
+
+def test_the_same_recipe_gives_the_same_bytes(toy: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        fit(Recipe(**RESNET), labels=toy, out=tmp_path / name)
+    for file in ("weights.safetensors", "predictions-val.csv", "predictions-test.csv"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_any_number_of_workers_gives_the_same_bytes(toy: Path) -> None:
+    alone, two = (learn(prepared(toy, workers=workers, epochs=3), QUIET) for workers in (0, 2))
+    for name, tensor in alone.best_weights.items():
+        assert torch.equal(tensor, two.best_weights[name]), name
+
+
+@pytest.mark.parametrize(
+    ("fp32", "bf16", "chosen"),
+    [(1.0, 0.5, "bf16"), (1.0, 0.9, "fp32"), (1.0, 2.0, "fp32"), (0.01, 0.001, "fp32")],
+)
+def test_the_faster_arithmetic_is_chosen_where_it_is_clearly_faster(
+    fp32: float, bf16: float, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(arithmetic.time, "perf_counter", lambda: clock[0])
+
+    def step(precision: str) -> None:
+        clock[0] += {"fp32": fp32, "bf16": bf16}[precision]
+
+    precision, ratio = arithmetic.faster_precision(step)
+    assert precision == chosen
+    assert ratio is None if fp32 < arithmetic.SHORT else ratio == pytest.approx(bf16 / fp32)
+
+
+def test_the_measured_arithmetic_is_told_and_written_into_the_recipe(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frozen, "bf16_is_native", lambda: True)
+    monkeypatch.setattr(
+        frozen, "faster_precision", lambda step: (step("fp32"), step("bf16"), ("bf16", 0.5))[2]
+    )
+    told = io.StringIO()
+    recipe = Recipe(**{**RESNET, "precision": "auto", "epochs": 2})
+    fit(recipe, labels=toy, out=tmp_path / "o", console=Console(file=told, width=120))
+    assert 'precision = "bf16"' in (tmp_path / "o" / "recipe.toml").read_text(encoding="utf-8")
+    assert "bfloat16: a step in bfloat16 takes 0.50 times as long as in float32 here" in told.getvalue()
