@@ -3,7 +3,7 @@
     pip install -r benchmarks/requirements.txt
     python benchmarks/training.py --results DIR                                 # the built-in scenes of digits
     python benchmarks/training.py --results DIR --ppe FOLDER --weights FILE     # and photos of building sites
-    python benchmarks/training.py --results DIR --table-only                    # the table once more
+    python benchmarks/training.py --results DIR --table-only                    # the tables once more
 
 Every run is a process of its own, from its beginning (imports, reading the table, decoding) to its end, on the same
 split, first weights and image size; the contenders take turns. Scoring the test images after each epoch is left out of
@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -51,7 +51,7 @@ SCRATCH = {"epochs": 4, "lr": 3e-3, "batch_size": 32}  # those of the recipe `de
 
 @dataclass(frozen=True)
 class Runs:
-    """Where one set's runs are kept: the task, the logs, the machine."""
+    """Where one set's runs are kept: the task with the machine, the table, the logs."""
 
     folder: Path
 
@@ -69,21 +69,12 @@ class Runs:
 def main() -> None:
     flags = parse_flags()
     names = flags.contenders or list(CONTENDERS)
-    sets = []
-    if flags.ppe:
-        sets.append(Runs(flags.results / f"ppe-{flags.image_size}"))
-    if flags.digits or not flags.ppe:
-        sets.append(Runs(flags.results / "digits-64"))
     if not flags.table_only:
-        for runs in sets:
-            runs.folder.mkdir(parents=True, exist_ok=True)
-            task = ppe_task(runs, flags) if runs.folder.name.startswith("ppe") else digits_task(runs, flags)
-            (runs.folder / "machine.json").write_text(json.dumps({"words": machine_words()}, indent=1))
-            warm_up(task)
-            for repeat in range(flags.repeats):
-                for name in names:
-                    run(runs, name, task, repeat)
-    text = "\n".join(table(runs) for runs in sets if (runs.folder / "machine.json").is_file())
+        if flags.ppe:
+            run_all(Runs(flags.results / f"ppe-{flags.image_size}"), names, flags, ppe_task)
+        if flags.digits or not flags.ppe:
+            run_all(Runs(flags.results / "digits-64"), names, flags, digits_task)
+    text = "\n".join(table(Runs(path.parent)) for path in sorted(flags.results.glob("*/task.json")))
     print(text)
     if flags.out:
         flags.out.write_text(text, encoding="utf-8")
@@ -108,6 +99,26 @@ def parse_flags() -> argparse.Namespace:
     parser.add_argument("--table-only", action="store_true", help="no runs: the table of those in --results")
     parser.add_argument("--out", type=Path, help="write the table there too")
     return parser.parse_args()
+
+
+def run_all(
+    runs: Runs,
+    names: list[str],
+    flags: argparse.Namespace,
+    make_task: Callable[[Runs, argparse.Namespace], Task],
+) -> None:
+    """One set's runs in turns; those that are there already stay as they are."""
+    runs.folder.mkdir(parents=True, exist_ok=True)
+    task, kept = make_task(runs, flags), runs.folder / "task.json"
+    words = json.dumps({**asdict(task), "machine": machine_words()}, indent=1)
+    if kept.is_file() and kept.read_text(encoding="utf-8") != words:
+        sys.exit(f"{runs.folder} holds runs of another task or machine; name another --results")
+    kept.write_text(words, encoding="utf-8")
+    warm_up(task)
+    for repeat in range(flags.repeats):
+        for name in names:
+            if not runs.lines(name, repeat):
+                run(runs, name, task, repeat)
 
 
 def ppe_task(runs: Runs, flags: argparse.Namespace) -> Task:
@@ -202,7 +213,6 @@ def run(runs: Runs, contender: str, task: Task, repeat: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "task.json"
         path.write_text(json.dumps(own), encoding="utf-8")
-        (runs.folder / "task.json").write_text(json.dumps(own, indent=1), encoding="utf-8")
         command = [sys.executable, str(PEERS / str(script)), str(path), str(log.resolve())]
         if script is None:
             command = [sys.executable, "-m", "mlcls.train", "--out", f"{folder}/outputs", *own["flags"]]
@@ -247,17 +257,16 @@ def write_command_log(log: Path, task: Task, bundle: Path, seconds: float) -> No
 
 def table(runs: Runs) -> str:
     """The set's table in Markdown: medians of the runs that ended; ratios are of the runs of one turn."""
-    task = Task(**json.loads((runs.folder / "task.json").read_text(encoding="utf-8")))
-    facts = json.loads((runs.folder / "machine.json").read_text(encoding="utf-8"))
+    kept = json.loads((runs.folder / "task.json").read_text(encoding="utf-8"))
+    machine = kept.pop("machine")
+    task = Task(**kept)
     labels = task.rows("test")[task.attributes].to_numpy(np.float32)
     counts = ", ".join(f"{len(task.rows(subset)):,} {subset}" for subset in ("train", "val", "test"))
     repeats = [r for r in range(100) if any(runs.log(contender, r).is_file() for contender in CONTENDERS)]
     rows = [row for contender in CONTENDERS if (row := table_row(runs, contender, repeats, labels))]
     start = f"from {Path(task.weights).name}" if task.weights else "from nothing"
     pairs = zip(task.flags[::2], task.flags[1::2], strict=True)  # those that another machine would repeat
-    flags = [
-        word for pair in pairs if not Path(pair[1]).is_absolute() and pair[0] != "--seed" for word in pair
-    ]
+    flags = [word for pair in pairs if not Path(pair[1]).is_absolute() for word in pair]
     columns = [
         "contender",
         "test macro AP (95% interval)",
@@ -269,7 +278,7 @@ def table(runs: Runs) -> str:
     ]
     return f"""### {runs.folder.name}: {counts} images, {task.backbone} {start}, {task.image_size} px
 
-{facts["words"]}. Medians of {len(repeats)} runs in turns. mlcls: `{" ".join(flags)}`
+{machine}. Medians of {len(repeats)} runs in turns. mlcls: `{" ".join(flags)}`
 
 | {" | ".join(columns)} |
 |{"---|" * len(columns)}

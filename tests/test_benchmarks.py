@@ -60,10 +60,10 @@ def runs(tmp_path):
         "flips": True,
         "epochs": None,
         "seed": 0,
-        "flags": ["--recipe", "default", "--labels", str(tmp_path / "table.csv"), "--seed", "0"],
+        "flags": ["--recipe", "default", "--labels", str(tmp_path / "table.csv")],
+        "machine": "a machine",
     }
     (tmp_path / "task.json").write_text(json.dumps(task))
-    (tmp_path / "machine.json").write_text(json.dumps({"words": "a machine"}))
     runs = training.Runs(tmp_path)
     scores = np.random.default_rng(0).random((40, 2), dtype=np.float32)
     for repeat in range(2):
