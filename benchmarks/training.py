@@ -55,6 +55,10 @@ class Runs:
 
     folder: Path
 
+    @property
+    def table(self) -> Path:
+        return self.folder.resolve() / "table.csv"
+
     def log(self, contender: str, repeat: int) -> Path:
         name = contender.replace(",", "").replace(" ", "-").lower()
         return self.folder / f"{name}-{repeat}.jsonl"
@@ -109,9 +113,11 @@ def run_all(
 ) -> None:
     """One set's runs in turns; those that are there already stay as they are."""
     runs.folder.mkdir(parents=True, exist_ok=True)
+    before = runs.table.read_bytes() if runs.table.is_file() else b""
     task, kept = make_task(runs, flags), runs.folder / "task.json"
     words = json.dumps({**asdict(task), "machine": machine_words()}, indent=1)
-    if kept.is_file() and kept.read_text(encoding="utf-8") != words:
+    if kept.is_file() and (kept.read_text(encoding="utf-8"), before) != (words, runs.table.read_bytes()):
+        runs.table.write_bytes(before)
         sys.exit(f"{runs.folder} holds runs of another task or machine; name another --results")
     kept.write_text(words, encoding="utf-8")
     warm_up(task)
@@ -186,7 +192,7 @@ def build_task(
             taken[row["subset"]] += 1
             row["taken"] = str(taken[row["subset"]])
         rows = [row for row in rows if int(row.pop("taken")) <= given.limit]
-    path = runs.folder.resolve() / "table.csv"
+    path = runs.table
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
