@@ -17,7 +17,6 @@ import numpy as np
 
 from mlcls.images import pack_writer
 from mlcls.images.cores import usable_cores
-from mlcls.images.packs import total_bytes
 from mlcls.images.paths import PathList
 from mlcls.images.preprocess import Preprocessing
 from mlcls.images.survey import CacheRoom, survey_images
@@ -84,7 +83,8 @@ def main() -> None:
         plain = survey_images(paths, preprocessing).store
         assert plain is not None
         row("pixels of all, decoded", timed(lambda: [plain(i) for i in range(len(paths))]))
-        print(f"\nthe cache: {total_bytes(room.folder) / 1e6:,.0f} MB; fsync took {sum(synced):.2f} s")
+        taken = sum(path.stat().st_size for path in room.folder.rglob("*") if path.is_file())
+        print(f"\nthe cache: {taken / 1e6:,.0f} MB; fsync took {sum(synced):.2f} s")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from mlcls.images.packs import (
     LOCK,
     ROWS,
     folder_lock,
+    indexes,
+    is_crowded,
     make_room,
     new_pack,
     remove_pack,
@@ -125,17 +127,20 @@ class PackWriter:
         return np.array(self._columns["checksums"], dtype=np.uint32)
 
     def _has_room(self, keep: Callable[[], Collection[Path]]) -> bool:
-        each = row_bytes(self._side) + INDEX_BYTES
-        needed = INDEX_HEAD + (len(self) + 1) * each
-        if needed > self._reserved and not self._full:
-            kept = keep()
+        needed = INDEX_HEAD + (len(self) + 1) * (row_bytes(self._side) + INDEX_BYTES)
+        least = needed - self._reserved
+        if least > 0 and not self._full:
+            crowded = is_crowded(self._folder, least, self._limit)
+            kept = keep() if crowded else None  # it may read many files: not while others wait
             with folder_lock(self._folder):
-                room = make_room(
-                    self._folder, needed - self._reserved, max(RESERVE, needed), self._limit, kept
+                # where there seemed to be room, none is made
+                free = make_room(
+                    self._folder, least, self._limit, indexes(self._folder) if kept is None else kept
                 )
-                self._reserved += room
-                self._file.truncate(self._reserved)  # what other runs count; written to, it is not yet
-            self._full = needed > self._reserved
+                self._full = free < least
+                if not self._full:
+                    self._reserved += min(free, max(least, RESERVE))
+                    self._file.truncate(self._reserved)  # what other runs count; it is not yet written
         return needed <= self._reserved
 
     def _commit(self) -> None:
@@ -144,7 +149,7 @@ class PackWriter:
             for name, (kind, shape) in COLUMNS.items()
         }
         index = io.BytesIO()
-        np.savez(index, allow_pickle=False, **columns)
+        np.savez(index, **columns)  # type: ignore[arg-type]
         half = self.index.with_suffix(HALF)
         try:
             sync(self._file)

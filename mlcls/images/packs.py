@@ -11,6 +11,7 @@ pack was last used is the time of its index.
 
 import contextlib
 import os
+import shutil
 import uuid
 import zipfile
 import zlib
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 ROWS, INDEX, HALF, LOCK = ".rows", ".npz", ".tmp", ".lock"
 LOCK_SECONDS = 20.0  # for which a run waits while others make room; then it does without the cache
 MOST_PACKS = 300  # each costs a run a file to open
+SPARE = 2_000_000_000  # bytes of the disk that are left to others
 # what a damaged index makes NumPy and zipfile raise
 DAMAGED = (
     ValueError,
@@ -111,7 +113,7 @@ def row_bytes(side: int) -> int:
 
 
 def side_of(form: str) -> int:
-    """S, with which the name of a form's folder begins. Raises ValueError where it does not."""
+    """S, with which the name of a form's folder begins."""
     return int(form.partition("-")[0])
 
 
@@ -164,26 +166,41 @@ def clear_orphans(folder: Path) -> None:
                     index.with_suffix(suffix).unlink()
 
 
-def make_room(folder: Path, least: int, wanted: int, limit: int, keep: Collection[Path]) -> int:
+def free_bytes(folder: Path, limit: int) -> int:
+    """What may still be written; below 0 where packs take too much.
+
+    Args:
+        limit: bytes that all packs may take.
+    """
+    taken = sum(status.st_size for _, status in _files(folder))
+    return min(limit - taken, shutil.disk_usage(folder).free - SPARE)
+
+
+def is_crowded(folder: Path, least: int, limit: int) -> bool:
+    """Whether packs have to go before so many bytes are written as one more."""
+    return free_bytes(folder, limit) < least or len(indexes(folder)) >= MOST_PACKS
+
+
+def make_room(folder: Path, least: int, limit: int, keep: Collection[Path]) -> int:
     """Remove packs, least recently used first, until there is room. To be called with the folder's lock.
 
     Args:
-        least, wanted: bytes that have to be written, and that could be: packs are removed for the first alone.
+        least: bytes that have to be written.
         limit: bytes that all packs may take.
         keep: indexes of packs that are not removed.
 
     Returns:
-        Bytes that can be written: at most `wanted`; less than `least` where what is kept takes too much.
+        Bytes that can be written; less than `least` where what is kept takes too much.
     """
     used_last = indexes(folder)
-    oldest = [index for index in used_last[::-1] if index not in keep]
-    free, count = limit - total_bytes(folder), len(used_last)
-    for index in oldest:
+    free, count = free_bytes(folder, limit), len(used_last)
+    for index in used_last[::-1]:
         if free >= least and count < MOST_PACKS:
             break
-        remove_pack(index)
-        free, count = limit - total_bytes(folder), count - 1
-    return max(0, min(wanted, free))
+        if index not in keep:
+            remove_pack(index)
+            free, count = free_bytes(folder, limit), count - 1
+    return free
 
 
 def new_pack(folder: Path, form: str) -> tuple[Path, FileLock]:
@@ -212,7 +229,7 @@ def _is_free(lock: Path) -> bool:
 def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
     """The files of all packs; what bears another name is not ours."""
     for form in _entries(folder):
-        if not form.is_dir(follow_symlinks=False):
+        if not form.name.partition("-")[0].isdecimal() or not form.is_dir(follow_symlinks=False):
             continue
         for entry in _entries(Path(form.path)):
             path = Path(entry.path)

@@ -10,6 +10,7 @@ from mlcls.errors import TableError
 from mlcls.folders import cache_folder
 from mlcls.images.cache import ImageStore
 from mlcls.images.fingerprint import Fingerprints
+from mlcls.images.packs import SPARE
 from mlcls.images.paths import PathList
 from mlcls.images.preprocess import Preprocessing
 from mlcls.images.survey import CacheRoom, Survey, survey_images
@@ -115,6 +116,7 @@ def _tell(
             console,
             [
                 f"{decoded - survey.kept:,} images have no room in the cache and are decoded each time they are "
-                f"needed; --image-cache-gb gives it more than {room.limit / 1e9:g}"
+                f"needed: it may take {room.limit / 1e9:g} GB (--image-cache-gb) "
+                f"and leaves {SPARE / 1e9:g} GB of the disk free"
             ],
         )
