@@ -1,7 +1,6 @@
 """Owns the built-in data: scenes of scanned digits, written out once as an ordinary table and folder of images."""
 
 import csv
-import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -10,11 +9,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 from mlcls.errors import OutputError
+from mlcls.folders import cache_folder
 
 VERSION = 1  # of the scenes; a change of what is drawn takes the next number, and so another folder
 SCENES = {"train": 6000, "val": 1000, "test": 1000}
@@ -58,11 +57,6 @@ def write_digits(
 
 DEMOS: dict[str, Callable[[], Path]] = {"digits": write_digits}
 """What `--labels demo:NAME` writes: `fn() -> path of the table`."""
-
-
-def cache_folder() -> Path:
-    """MLCLS_CACHE if it is set, else the user's cache folder of this platform."""
-    return Path(os.environ.get("MLCLS_CACHE") or platformdirs.user_cache_dir("mlcls"))
 
 
 def _write_once(folder: Path, write: Callable[[Path], None]) -> Path:
