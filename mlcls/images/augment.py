@@ -1,24 +1,27 @@
-"""Training augmentation: named lists of albumentations transforms, made functions of (seed, epoch, index).
+"""Training augmentation: named lists of steps on S x S pixels, made functions of (seed, epoch, index).
 
-albumentations is imported when an augmentation is built, so that nothing that predicts waits for it.
+Every augmentation starts from the pixels of the evaluation preprocessing, which are what is kept of an image
+between epochs. albumentations is imported for an augmentation from outside that is made of its transforms alone:
+that takes a second, in each worker too.
 """
 
 import os
-import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
+from random import Random
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlcls.errors import RecipeError
-from mlcls.images.preprocess import INTERPOLATIONS, Preprocessing, prepare
+from mlcls.images.distort import Blur, Erase, Mirror, Recolour, View
+from mlcls.images.preprocess import INTERPOLATIONS, Preprocessing
 from mlcls.naming import look_up
 
 Pixels = NDArray[np.uint8]
 Range = tuple[float, float]
+Step = Callable[[Pixels, Random], Pixels]  # picklable; leaves the pixels it is given alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +30,13 @@ class AugmentSettings:
 
     Attributes:
         hflip_p: mirrored left to right.
-        crop_scale: part of the picture's area that the random crop keeps; multi-label pictures lose labels to
+        crop_scale: part of the square's area that the random crop keeps; multi-label pictures lose labels to
             small crops, so at least half by default.
-        crop_ratio: width / height of the crop, before it becomes a square.
-        jitter_p: brightness, contrast, saturation and hue, in random order.
+        crop_ratio: width / height of the crop in the square, before it becomes a square itself.
+        jitter_p: brightness, contrast, saturation and hue, all four at once.
         brightness, contrast, saturation: largest change of the factor around 1.
         hue: largest shift, as a part of the colour circle, at most 0.5.
-        perspective_p, perspective_scale: corners moved; the deviation of the way, as a part of the side.
+        perspective_p, perspective_scale: corners moved inwards; the deviation of the way, as a part of the side.
         blur_p, blur_sigma: Gaussian, its deviation in pixels of the square.
         erasing_p, erasing_scale, erasing_ratio: one rectangle, of this part of the area and of this width by
             height, becomes the mean colour (Zhong et al. 2017, "Random erasing data augmentation").
@@ -107,23 +110,21 @@ class Augment:
     """A picklable function of (seed, epoch, index) and the image, whatever was augmented before.
 
     Attributes:
-        transforms: an albumentations `Compose` whose last transform leaves S x S pixels.
+        steps: each takes uint8 RGB [S, S, 3] and the generator that it may draw from, and gives the same.
         seed: of the run.
     """
 
-    transforms: Any
+    steps: tuple[Step, ...]
     seed: int
 
     def __call__(self, image: Pixels, epoch: int, index: int) -> Pixels:
-        """Args: image uint8 RGB [H, W, 3]. Returns: uint8 RGB [S, S, 3]."""
-        state = np.random.SeedSequence((self.seed, epoch, index))
-        # one generator for all transforms: `set_random_seed` gives each the same numbers, so that a picture
-        # would be blurred only where it is also mirrored
-        self.transforms.set_random_state(
-            np.random.default_rng(state), random.Random(int(state.generate_state(1, np.uint64)[0]))
-        )
-        augmented: Pixels = self.transforms(image=image)["image"]
-        return augmented
+        """Args: image uint8 RGB [S, S, 3], left alone. Returns: uint8 RGB [S, S, 3]; without steps, the image."""
+        if self.steps:
+            # seeded with text, it hashes (SHA-512): keys that resemble each other give numbers that do not
+            rng = Random(f"{self.seed} {epoch} {index}")
+            for step in self.steps:
+                image = step(image, rng)
+        return image
 
 
 def build_augmentation(
@@ -132,8 +133,9 @@ def build_augmentation(
     """The augmentation of that name.
 
     Args:
-        name: a key of `AUGMENTATIONS`, or `package.module:function` with the same arguments.
-        preprocessing: gives the size, the fit and the interpolation.
+        name: a key of `AUGMENTATIONS`, or `package.module:function` with the same arguments; it may give
+            albumentations transforms in place of steps.
+        preprocessing: gives the interpolation and the mean colour.
         settings: probabilities and ranges; None for the defaults.
         seed: of the run, from 0 on.
 
@@ -141,70 +143,69 @@ def build_augmentation(
         RecipeError: an unknown name.
     """
     listed = look_up(AUGMENTATIONS, name, "--augment")
-    compose = _albumentations().Compose(listed(preprocessing, settings or AugmentSettings()))
-    return Augment(compose, seed)
+    steps = listed(preprocessing, settings or AugmentSettings())
+    if any(hasattr(step, "set_random_state") for step in steps):
+        os.environ.setdefault(
+            "NO_ALBUMENTATIONS_UPDATE", "1"
+        )  # else its import asks the network for a newer version
+        import albumentations
+
+        steps = [Composed(albumentations.Compose(steps))]
+    return Augment(tuple(steps), seed)
 
 
-def _albumentations() -> Any:
-    os.environ.setdefault(
-        "NO_ALBUMENTATIONS_UPDATE", "1"
-    )  # else its import asks the network for a newer version
-    import albumentations
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """albumentations transforms as one step.
 
-    return albumentations
-
-
-def none(preprocessing: Preprocessing, settings: AugmentSettings) -> list[Any]:
-    """The evaluation preprocessing alone."""
-    # the keyword arguments that albumentations hands on (shape and the like) are not `prepare`'s
-    return [_albumentations().Lambda(image=partial(_prepare, preprocessing=preprocessing))]
-
-
-def light(preprocessing: Preprocessing, settings: AugmentSettings) -> list[Any]:
-    """The evaluation preprocessing, mirrored or not."""
-    return [*none(preprocessing, settings), _albumentations().HorizontalFlip(p=settings.hflip_p)]
-
-
-def rich(preprocessing: Preprocessing, settings: AugmentSettings) -> list[Any]:
-    """Random resized crop (first, as it saves work), flip, perspective, colour jitter, blur, random erasing.
-
-    The crop stands in for the evaluation's fit: its shape is drawn, then squashed into the square.
+    Attributes:
+        transforms: a `Compose` that leaves S x S pixels.
     """
-    A = _albumentations()
-    interpolation = INTERPOLATIONS[preprocessing.interpolation]
-    side = preprocessing.image_size
+
+    transforms: Any
+
+    def __call__(self, image: Pixels, rng: Random) -> Pixels:
+        # one generator for all transforms: `set_random_seed` gives each the same numbers, so that a picture
+        # would be blurred only where it is also mirrored
+        self.transforms.set_random_state(np.random.default_rng(rng.getrandbits(128)), rng)
+        augmented: Pixels = self.transforms(image=image)["image"]
+        return augmented
+
+
+def none(preprocessing: Preprocessing, settings: AugmentSettings) -> list[Step]:
+    """The evaluation preprocessing alone."""
+    return []
+
+
+def light(preprocessing: Preprocessing, settings: AugmentSettings) -> list[Step]:
+    """The evaluation preprocessing, mirrored or not."""
+    return [Mirror(settings.hflip_p)]
+
+
+def rich(preprocessing: Preprocessing, settings: AugmentSettings) -> list[Step]:
+    """Random resized crop of the square, flip, perspective, colour jitter, blur, random erasing."""
     return [
-        A.RandomResizedCrop(
-            size=(side, side),
+        View(
             scale=settings.crop_scale,
             ratio=settings.crop_ratio,
-            interpolation=interpolation,
-            area_for_downscale="image",
+            hflip_p=settings.hflip_p,
+            perspective_p=settings.perspective_p,
+            perspective_scale=settings.perspective_scale,
+            interpolation=INTERPOLATIONS[preprocessing.interpolation],
         ),
-        A.HorizontalFlip(p=settings.hflip_p),
-        A.Perspective(scale=settings.perspective_scale, fill=preprocessing.fill, p=settings.perspective_p),
-        A.ColorJitter(
+        Recolour(
+            p=settings.jitter_p,
             brightness=settings.brightness,
             contrast=settings.contrast,
             saturation=settings.saturation,
             hue=settings.hue,
-            p=settings.jitter_p,
         ),
-        A.GaussianBlur(sigma_limit=settings.blur_sigma, p=settings.blur_p),
-        A.Erasing(
-            scale=settings.erasing_scale,
-            ratio=settings.erasing_ratio,
-            fill=preprocessing.fill,
-            p=settings.erasing_p,
-        ),
+        Blur(settings.blur_p, settings.blur_sigma),
+        Erase(settings.erasing_p, settings.erasing_scale, settings.erasing_ratio, preprocessing.fill),
     ]
 
 
-def _prepare(image: Pixels, preprocessing: Preprocessing, **_: object) -> Pixels:
-    return prepare(image, preprocessing)
-
-
-AUGMENTATIONS: dict[str, Callable[[Preprocessing, AugmentSettings], list[Any]]] = {
+AUGMENTATIONS: dict[str, Callable[[Preprocessing, AugmentSettings], Sequence[Step]]] = {
     "none": none,
     "light": light,
     "rich": rich,

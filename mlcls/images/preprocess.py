@@ -119,8 +119,9 @@ def _shrink(picture: Picture, geometry: Geometry) -> Pixels:
     Where the picture's side is no multiple of the divisor, the last pixel stands for less than the others. Taken
     for a whole one, it would stretch the picture by up to a pixel of the square.
     """
-    columns, rows = (-1 if mirrored else 1 for mirrored in picture.mirrored)
-    pixels = picture.pixels[::rows, ::columns]  # as decoded: the pixel that stands for less is the last
+    pixels = _flipped(
+        picture.pixels, picture.mirrored
+    )  # as decoded: the pixel that stands for less is the last
     width, height = geometry.resized
     (across, fx), (down, fy) = (
         _span(picture.size[axis], geometry.kept[axis], geometry.resized[axis], picture.divisor)
@@ -128,7 +129,15 @@ def _shrink(picture: Picture, geometry: Geometry) -> Pixels:
     )
     # OpenCV makes as many pixels as the factors say, rounded; at least those asked for, and at most one more
     shrunk = np.asarray(cv2.resize(pixels[down, across], None, fx=fx, fy=fy, interpolation=cv2.INTER_AREA))
-    return shrunk[:height, :width][::rows, ::columns]
+    return _flipped(shrunk[:height, :width], picture.mirrored)
+
+
+def _flipped(image: Pixels, mirrored: tuple[bool, bool]) -> Pixels:
+    """An image with its columns, its rows or both reversed."""
+    columns, rows = mirrored
+    if not (columns or rows):
+        return image
+    return np.asarray(cv2.flip(image, -1 if columns and rows else int(columns)))
 
 
 def _span(side: int, kept: int, resized: int, divisor: int) -> tuple[slice, float]:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlcls.images.augment import build_augmentation
+from mlcls.images.load import load_image
 from mlcls.images.preprocess import Preprocessing
-from mlcls.images.read import read_image
 from mlcls.recipe import Recipe
 from mlcls.reports.console_data import show_data
 from mlcls.reports.contact_sheet import contact_sheet
@@ -45,7 +45,7 @@ def write_preview(path: Path, recipe: Recipe, data: LabelledImages) -> None:
     rng = np.random.default_rng(recipe.seed)
     chosen = np.sort(rng.permutation(len(data.split.train))[:SHEET])
     paths = data.paths(data.split.train[chosen])
-    images = [augment(read_image(p), 0, int(i)) for p, i in zip(paths, chosen, strict=True)]
+    images = [augment(load_image(p, prep), 0, int(i)) for p, i in zip(paths, chosen, strict=True)]
     captions = [_caption(data, int(row)) for row in data.split.train[chosen]]
     contact_sheet(path, images, captions)
 

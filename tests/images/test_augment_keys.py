@@ -1,7 +1,11 @@
-"""Augmentation: a pure function of (seed, epoch, index) and the image, whose settings do what they say."""
+"""Augmentation: a pure function of (seed, epoch, index) and the square, whose settings do what they say."""
 
+import multiprocessing
 import pickle
+import subprocess
+import sys
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +13,7 @@ from numpy.typing import NDArray
 
 from mlcls.errors import RecipeError
 from mlcls.images.augment import AUGMENTATIONS, Augment, AugmentSettings, build_augmentation
-from mlcls.images.preprocess import FITS, Preprocessing, prepare
+from mlcls.images.preprocess import Preprocessing
 
 SIDE = 32
 STILL = AugmentSettings(
@@ -18,44 +22,58 @@ STILL = AugmentSettings(
 
 
 @pytest.fixture(scope="module")
-def photos() -> list[NDArray[np.uint8]]:
+def squares() -> list[NDArray[np.uint8]]:
+    """Read-only, as rows of a memory-mapped cache are."""
     generator = np.random.default_rng(0)
-    shapes = [(40, 60), (33, 32), (64, 64), (90, 20)]
-    return [generator.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
+    pictures = [generator.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8) for _ in range(4)]
+    for picture in pictures:
+        picture.flags.writeable = False
+    return pictures
 
 
-def augmented(augment: Augment, photos: list[NDArray[np.uint8]], epoch: int = 0) -> list[bytes]:
-    results = [augment(photo, epoch, index) for index, photo in enumerate(photos)]
+def augmented(augment: Augment, squares: list[NDArray[np.uint8]], epoch: int = 0) -> list[bytes]:
+    results = [augment(square, epoch, index) for index, square in enumerate(squares)]
     assert all(result.shape == (SIDE, SIDE, 3) and result.dtype == np.uint8 for result in results)
+    assert all(result.flags.c_contiguous for result in results)
     return [result.tobytes() for result in results]
 
 
 @pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
 def test_the_same_key_gives_the_same_bytes_whatever_came_before(
-    name: str, photos: list[NDArray[np.uint8]]
+    name: str, squares: list[NDArray[np.uint8]]
 ) -> None:
     augment = build_augmentation(name, Preprocessing(SIDE), seed=5)
-    first = augmented(augment, photos, epoch=3)
-    augmented(augment, photos, epoch=4)
-    backwards = [augment(photo, 3, index).tobytes() for index, photo in reversed(list(enumerate(photos)))]
+    first = augmented(augment, squares, epoch=3)
+    augmented(augment, squares, epoch=4)
+    backwards = [augment(square, 3, index).tobytes() for index, square in reversed(list(enumerate(squares)))]
     assert backwards[::-1] == first
-    assert augmented(pickle.loads(pickle.dumps(augment)), photos, epoch=3) == first
-    assert augmented(build_augmentation(name, Preprocessing(SIDE), seed=5), photos, epoch=3) == first
+    assert augmented(pickle.loads(pickle.dumps(augment)), squares, epoch=3) == first
+    assert augmented(build_augmentation(name, Preprocessing(SIDE), seed=5), squares, epoch=3) == first
+
+
+@pytest.mark.parametrize(
+    "method", [m for m in ("fork", "spawn") if m in multiprocessing.get_all_start_methods()]
+)
+def test_another_process_gives_the_same_bytes(method: str, squares: list[NDArray[np.uint8]]) -> None:
+    augment = build_augmentation("rich", Preprocessing(SIDE), seed=5)
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        results = pool.starmap(augment, [(square, 3, index) for index, square in enumerate(squares)])
+    assert [result.tobytes() for result in results] == augmented(augment, squares, epoch=3)
 
 
 @pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
-def test_the_image_itself_is_left_alone(name: str, photos: list[NDArray[np.uint8]]) -> None:
-    augment = build_augmentation(name, Preprocessing(SIDE, "squash"))
-    for photo in [*photos, photos[0][:SIDE, :SIDE].copy()]:
-        before = photo.copy()
-        for epoch in range(10):
-            augment(photo, epoch, 0)
-        assert (photo == before).all()
+def test_the_image_itself_is_left_alone(name: str, squares: list[NDArray[np.uint8]]) -> None:
+    augment = build_augmentation(name, Preprocessing(SIDE))
+    for square in squares:
+        writeable = square.copy()
+        for epoch in range(20):
+            augment(writeable, epoch, 0)
+        assert (writeable == square).all()
 
 
-def test_seed_epoch_and_index_each_change_the_picture(photos: list[NDArray[np.uint8]]) -> None:
+def test_seed_epoch_and_index_each_change_the_picture(squares: list[NDArray[np.uint8]]) -> None:
     pictures = {
-        build_augmentation("rich", Preprocessing(SIDE), seed=seed)(photos[2], epoch, index).tobytes()
+        build_augmentation("rich", Preprocessing(SIDE), seed=seed)(squares[2], epoch, index).tobytes()
         for seed in range(3)
         for epoch in range(3)
         for index in range(3)
@@ -63,39 +81,38 @@ def test_seed_epoch_and_index_each_change_the_picture(photos: list[NDArray[np.ui
     assert len(pictures) == 27
 
 
-@pytest.mark.parametrize("fit", sorted(FITS))
-def test_none_is_the_evaluation_preprocessing_and_light_mirrors_half(
-    fit: str, photos: list[NDArray[np.uint8]]
-) -> None:
-    preprocessing = Preprocessing(SIDE, fit)
-    none, light = (build_augmentation(name, preprocessing) for name in ("none", "light"))
+def test_keys_whose_digits_run_together_differ(squares: list[NDArray[np.uint8]]) -> None:
+    augment = build_augmentation("rich", Preprocessing(SIDE), seed=1)
+    assert augment(squares[0], 1, 11).tobytes() != augment(squares[0], 11, 1).tobytes()
+
+
+def test_none_is_the_pixels_and_light_mirrors_half(squares: list[NDArray[np.uint8]]) -> None:
+    none, light = (build_augmentation(name, Preprocessing(SIDE)) for name in ("none", "light"))
     mirrored = 0
     for index in range(200):
-        photo = photos[index % len(photos)]
-        plain = prepare(photo, preprocessing)
-        assert (none(photo, 0, index) == plain).all()
-        result = light(photo, 0, index)
+        plain = squares[index % len(squares)]
+        assert none(plain, 0, index) is plain
+        result = light(plain, 0, index)
         assert (result == plain).all() or (result == plain[:, ::-1]).all()
         mirrored += int((result == plain[:, ::-1]).all())
     assert 70 <= mirrored <= 130
 
 
-def test_rich_with_every_probability_at_zero_is_a_resize(photos: list[NDArray[np.uint8]]) -> None:
+def test_rich_with_every_probability_at_zero_is_the_pixels(squares: list[NDArray[np.uint8]]) -> None:
     augment = build_augmentation("rich", Preprocessing(SIDE), STILL)
-    assert (augment(photos[2], 0, 0) == prepare(photos[2], Preprocessing(SIDE))).all()
+    assert (augment(squares[2], 0, 0) == squares[2]).all()
 
 
 @pytest.mark.parametrize("change", ["hflip_p", "jitter_p", "perspective_p", "blur_p", "erasing_p"])
-def test_each_probability_switches_its_own_transform(change: str, photos: list[NDArray[np.uint8]]) -> None:
-    photo, plain = photos[2], prepare(photos[2], Preprocessing(SIDE))
+def test_each_probability_switches_its_own_step(change: str, squares: list[NDArray[np.uint8]]) -> None:
     settings = replace(STILL, **{change: 0.25})
     augment = build_augmentation("rich", Preprocessing(SIDE), settings)
-    changed = sum(not np.array_equal(augment(photo, 0, index), plain) for index in range(400))
+    changed = sum(not np.array_equal(augment(squares[2], 0, index), squares[2]) for index in range(400))
     assert 60 <= changed <= 140
 
 
-def test_transforms_are_drawn_independently_of_each_other(photos: list[NDArray[np.uint8]]) -> None:
-    """With one seed for every transform, as `Compose(seed=...)` has it, erasing would imply mirroring."""
+def test_steps_are_drawn_independently_of_each_other() -> None:
+    """With the same numbers for every step, erasing would imply mirroring."""
     plain = np.zeros((SIDE, SIDE, 3), np.uint8)
     plain[:, : SIDE // 2, 0] = 255
     settings = replace(STILL, hflip_p=0.5, erasing_p=0.5, erasing_scale=(0.02, 0.05))
@@ -109,14 +126,52 @@ def test_transforms_are_drawn_independently_of_each_other(photos: list[NDArray[n
     assert table.min() > 60, table
 
 
-def test_rich_works_on_thin_and_tiny_images() -> None:
-    augment = build_augmentation(
-        "rich", Preprocessing(SIDE), AugmentSettings(perspective_p=1, erasing_p=1, blur_p=1)
+def test_rich_works_on_tiny_squares() -> None:
+    certain = AugmentSettings(perspective_p=1, erasing_p=1, blur_p=1, jitter_p=1)
+    for side in (1, 2, 3, 7):
+        augment = build_augmentation("rich", Preprocessing(side), certain)
+        for epoch in range(20):
+            assert augment(np.full((side, side, 3), 9, np.uint8), epoch, 0).shape == (side, side, 3)
+
+
+def test_our_own_augmentations_do_not_import_albumentations() -> None:
+    script = (
+        "import sys; import numpy as np; from mlcls.images.augment import *; from mlcls.images.preprocess import *;"
+        "[build_augmentation(n, Preprocessing(8))(np.zeros((8, 8, 3), np.uint8), 0, 0) for n in AUGMENTATIONS];"
+        "print({'albumentations', 'torch'} & set(sys.modules))"
     )
-    for shape in ((1, 30_000), (30_000, 1), (1, 1), (2, 3), (400, 31)):
-        for epoch in range(5):
-            result = augment(np.full((*shape, 3), 9, np.uint8), epoch, 0)
-            assert result.shape == (SIDE, SIDE, 3)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+OF_ONES_OWN = """
+import numpy as np
+
+def darker(preprocessing, settings):
+    return [half]
+
+def half(image, rng):
+    return image // np.uint8(rng.choice([2, 4]))
+
+def listed(preprocessing, settings):
+    import albumentations as A
+    return [A.HorizontalFlip(p=settings.hflip_p), A.GaussNoise(p=0.5), A.Rotate(p=0.5)]
+"""
+
+
+def test_an_augmentation_of_ones_own_starts_from_the_same_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, squares: list[NDArray[np.uint8]]
+) -> None:
+    (tmp_path / "of_ones_own.py").write_text(OF_ONES_OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    darker = build_augmentation("of_ones_own:darker", Preprocessing(SIDE))
+    found = {bool((darker(squares[0], epoch, 0) == squares[0] // 2).all()) for epoch in range(20)}
+    assert found == {False, True}
+    listed = build_augmentation("of_ones_own:listed", Preprocessing(SIDE), seed=3)
+    first = augmented(listed, squares)
+    augmented(listed, squares, epoch=1)
+    assert augmented(pickle.loads(pickle.dumps(listed)), squares) == first
+    assert len({listed(squares[0], epoch, 0).tobytes() for epoch in range(30)}) > 15
 
 
 def test_settings_are_checked_all_at_once() -> None:
@@ -141,7 +196,7 @@ def test_settings_are_checked_all_at_once() -> None:
     assert hash(from_toml) is not None
 
 
-def test_every_allowed_extreme_runs(photos: list[NDArray[np.uint8]]) -> None:
+def test_every_allowed_extreme_runs(squares: list[NDArray[np.uint8]]) -> None:
     certain = {field.name: 1.0 for field in fields(AugmentSettings) if field.name.endswith("_p")}
     for extreme in (
         AugmentSettings(**certain, brightness=10.0, contrast=10.0, saturation=10.0, hue=0.5),
@@ -152,7 +207,7 @@ def test_every_allowed_extreme_runs(photos: list[NDArray[np.uint8]]) -> None:
             **certain, erasing_scale=(1.0, 1.0), erasing_ratio=(1.0, 1.0), crop_ratio=(0.001, 1000.0)
         ),
     ):
-        augmented(build_augmentation("rich", Preprocessing(SIDE), extreme), photos)
+        augmented(build_augmentation("rich", Preprocessing(SIDE), extreme), squares)
 
 
 def test_an_unknown_name_suggests_the_nearest() -> None:
