@@ -1,27 +1,24 @@
-"""Training augmentation: named lists of steps on S x S pixels, made functions of (seed, epoch, index).
+"""Training augmentation: named lists of albumentations transforms, made functions of (seed, epoch, index).
 
-Every augmentation starts from the pixels of the evaluation preprocessing, which are what is kept of an image
-between epochs. albumentations is imported for an augmentation from outside that is made of its transforms alone:
-that takes a second, in each worker too.
+Every augmentation starts from the S x S pixels of the evaluation preprocessing, which are what is kept of an image
+between epochs. albumentations is imported when an augmentation is built, so that nothing that predicts waits for it.
 """
 
 import os
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from random import Random
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlcls.errors import RecipeError
-from mlcls.images.distort import Blur, Erase, Mirror, Recolour, View
 from mlcls.images.preprocess import INTERPOLATIONS, Preprocessing
 from mlcls.naming import look_up
 
 Pixels = NDArray[np.uint8]
 Range = tuple[float, float]
-Step = Callable[[Pixels, Random], Pixels]  # picklable; leaves the pixels it is given alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +30,10 @@ class AugmentSettings:
         crop_scale: part of the square's area that the random crop keeps; multi-label pictures lose labels to
             small crops, so at least half by default.
         crop_ratio: width / height of the crop in the square, before it becomes a square itself.
-        jitter_p: brightness, contrast, saturation and hue, all four at once.
+        jitter_p: brightness, contrast, saturation and hue, in random order.
         brightness, contrast, saturation: largest change of the factor around 1.
         hue: largest shift, as a part of the colour circle, at most 0.5.
-        perspective_p, perspective_scale: corners moved inwards; the deviation of the way, as a part of the side.
+        perspective_p, perspective_scale: corners moved; the deviation of the way, as a part of the side.
         blur_p, blur_sigma: Gaussian, its deviation in pixels of the square.
         erasing_p, erasing_scale, erasing_ratio: one rectangle, of this part of the area and of this width by
             height, becomes the mean colour (Zhong et al. 2017, "Random erasing data augmentation").
@@ -110,21 +107,25 @@ class Augment:
     """A picklable function of (seed, epoch, index) and the image, whatever was augmented before.
 
     Attributes:
-        steps: each takes uint8 RGB [S, S, 3] and the generator that it may draw from, and gives the same.
+        transforms: an albumentations `Compose` that leaves S x S pixels; None where nothing is to change.
         seed: of the run.
     """
 
-    steps: tuple[Step, ...]
+    transforms: Any
     seed: int
 
     def __call__(self, image: Pixels, epoch: int, index: int) -> Pixels:
-        """Args: image uint8 RGB [S, S, 3], left alone. Returns: uint8 RGB [S, S, 3]; without steps, the image."""
-        if self.steps:
-            # seeded with text, it hashes (SHA-512): keys that resemble each other give numbers that do not
-            rng = Random(f"{self.seed} {epoch} {index}")
-            for step in self.steps:
-                image = step(image, rng)
-        return image
+        """Args: image uint8 RGB [S, S, 3], left alone. Returns: the same shape; without transforms, the image."""
+        if self.transforms is None:
+            return image
+        state = np.random.SeedSequence((self.seed, epoch, index))
+        # one generator for all transforms: `set_random_seed` gives each the same numbers, so that a picture
+        # would be blurred only where it is also mirrored
+        self.transforms.set_random_state(
+            np.random.default_rng(state), random.Random(int(state.generate_state(1, np.uint64)[0]))
+        )
+        augmented: Pixels = self.transforms(image=image)["image"]
+        return augmented
 
 
 def build_augmentation(
@@ -133,9 +134,8 @@ def build_augmentation(
     """The augmentation of that name.
 
     Args:
-        name: a key of `AUGMENTATIONS`, or `package.module:function` with the same arguments; it may give
-            albumentations transforms in place of steps.
-        preprocessing: gives the interpolation and the mean colour.
+        name: a key of `AUGMENTATIONS`, or `package.module:function` with the same arguments.
+        preprocessing: gives the size, the interpolation and the mean colour.
         settings: probabilities and ranges; None for the defaults.
         seed: of the run, from 0 on.
 
@@ -143,69 +143,62 @@ def build_augmentation(
         RecipeError: an unknown name.
     """
     listed = look_up(AUGMENTATIONS, name, "--augment")
-    steps = listed(preprocessing, settings or AugmentSettings())
-    if any(hasattr(step, "set_random_state") for step in steps):
-        os.environ.setdefault(
-            "NO_ALBUMENTATIONS_UPDATE", "1"
-        )  # else its import asks the network for a newer version
-        import albumentations
-
-        steps = [Composed(albumentations.Compose(steps))]
-    return Augment(tuple(steps), seed)
+    transforms = listed(preprocessing, settings or AugmentSettings())
+    return Augment(_albumentations().Compose(transforms) if transforms else None, seed)
 
 
-@dataclass(frozen=True, slots=True)
-class Composed:
-    """albumentations transforms as one step.
+def _albumentations() -> Any:
+    os.environ.setdefault(
+        "NO_ALBUMENTATIONS_UPDATE", "1"
+    )  # else its import asks the network for a newer version
+    import albumentations
 
-    Attributes:
-        transforms: a `Compose` that leaves S x S pixels.
-    """
-
-    transforms: Any
-
-    def __call__(self, image: Pixels, rng: Random) -> Pixels:
-        # one generator for all transforms: `set_random_seed` gives each the same numbers, so that a picture
-        # would be blurred only where it is also mirrored
-        self.transforms.set_random_state(np.random.default_rng(rng.getrandbits(128)), rng)
-        augmented: Pixels = self.transforms(image=image)["image"]
-        return augmented
+    return albumentations
 
 
-def none(preprocessing: Preprocessing, settings: AugmentSettings) -> list[Step]:
+def none(preprocessing: Preprocessing, settings: AugmentSettings) -> list[Any]:
     """The evaluation preprocessing alone."""
     return []
 
 
-def light(preprocessing: Preprocessing, settings: AugmentSettings) -> list[Step]:
+def light(preprocessing: Preprocessing, settings: AugmentSettings) -> list[Any]:
     """The evaluation preprocessing, mirrored or not."""
-    return [Mirror(settings.hflip_p)]
+    return [_albumentations().HorizontalFlip(p=settings.hflip_p)]
 
 
-def rich(preprocessing: Preprocessing, settings: AugmentSettings) -> list[Step]:
+def rich(preprocessing: Preprocessing, settings: AugmentSettings) -> list[Any]:
     """Random resized crop of the square, flip, perspective, colour jitter, blur, random erasing."""
+    A = _albumentations()
+    interpolation = INTERPOLATIONS[preprocessing.interpolation]
+    side = preprocessing.image_size
     return [
-        View(
+        A.RandomResizedCrop(
+            size=(side, side),
             scale=settings.crop_scale,
             ratio=settings.crop_ratio,
-            hflip_p=settings.hflip_p,
-            perspective_p=settings.perspective_p,
-            perspective_scale=settings.perspective_scale,
-            interpolation=INTERPOLATIONS[preprocessing.interpolation],
+            interpolation=interpolation,
+            area_for_downscale="image",
         ),
-        Recolour(
-            p=settings.jitter_p,
+        A.HorizontalFlip(p=settings.hflip_p),
+        A.Perspective(scale=settings.perspective_scale, fill=preprocessing.fill, p=settings.perspective_p),
+        A.ColorJitter(
             brightness=settings.brightness,
             contrast=settings.contrast,
             saturation=settings.saturation,
             hue=settings.hue,
+            p=settings.jitter_p,
         ),
-        Blur(settings.blur_p, settings.blur_sigma),
-        Erase(settings.erasing_p, settings.erasing_scale, settings.erasing_ratio, preprocessing.fill),
+        A.GaussianBlur(sigma_limit=settings.blur_sigma, p=settings.blur_p),
+        A.Erasing(
+            scale=settings.erasing_scale,
+            ratio=settings.erasing_ratio,
+            fill=preprocessing.fill,
+            p=settings.erasing_p,
+        ),
     ]
 
 
-AUGMENTATIONS: dict[str, Callable[[Preprocessing, AugmentSettings], Sequence[Step]]] = {
+AUGMENTATIONS: dict[str, Callable[[Preprocessing, AugmentSettings], list[Any]]] = {
     "none": none,
     "light": light,
     "rich": rich,

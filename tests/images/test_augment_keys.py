@@ -2,8 +2,6 @@
 
 import multiprocessing
 import pickle
-import subprocess
-import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -134,25 +132,7 @@ def test_rich_works_on_tiny_squares() -> None:
             assert augment(np.full((side, side, 3), 9, np.uint8), epoch, 0).shape == (side, side, 3)
 
 
-def test_our_own_augmentations_do_not_import_albumentations() -> None:
-    script = (
-        "import sys; import numpy as np; from mlcls.images.augment import *; from mlcls.images.preprocess import *;"
-        "[build_augmentation(n, Preprocessing(8))(np.zeros((8, 8, 3), np.uint8), 0, 0) for n in AUGMENTATIONS];"
-        "print({'albumentations', 'torch'} & set(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
-
-
 OF_ONES_OWN = """
-import numpy as np
-
-def darker(preprocessing, settings):
-    return [half]
-
-def half(image, rng):
-    return image // np.uint8(rng.choice([2, 4]))
-
 def listed(preprocessing, settings):
     import albumentations as A
     return [A.HorizontalFlip(p=settings.hflip_p), A.GaussNoise(p=0.5), A.Rotate(p=0.5)]
@@ -164,9 +144,6 @@ def test_an_augmentation_of_ones_own_starts_from_the_same_pixels(
 ) -> None:
     (tmp_path / "of_ones_own.py").write_text(OF_ONES_OWN)
     monkeypatch.syspath_prepend(str(tmp_path))
-    darker = build_augmentation("of_ones_own:darker", Preprocessing(SIDE))
-    found = {bool((darker(squares[0], epoch, 0) == squares[0] // 2).all()) for epoch in range(20)}
-    assert found == {False, True}
     listed = build_augmentation("of_ones_own:listed", Preprocessing(SIDE), seed=3)
     first = augmented(listed, squares)
     augmented(listed, squares, epoch=1)
