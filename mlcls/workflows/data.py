@@ -85,7 +85,7 @@ def gather_unsplit(
     console: "Console",
     check: Callable[[LabelTable], None],
     *,
-    preprocessing: Preprocessing | None,
+    preprocessing: Preprocessing | None = None,
 ) -> LabelledImages:
     """Read and check what the recipe names, to be scored: every image is of the test subset.
 

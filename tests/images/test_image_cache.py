@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import cv2
 import numpy as np
@@ -267,6 +268,37 @@ def test_workers_and_threads_read_the_same_from_cache_and_files(
     batches = list(evaluation_batches(ImageDataset(kept, labels), batch_size=5))
     evaluated = [pixels.permute(1, 2, 0).numpy().tobytes() for batch in batches for pixels in batch.pixels]
     assert evaluated == pixels_of(passed(photos, None))
+
+
+def test_workers_may_start_while_the_pack_goes_to_disk(
+    photos: PathList, room: CacheRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    sync = pack_writer.sync
+
+    def slow(file: IO[bytes]) -> None:
+        go_on.wait(30)
+        sync(file)
+
+    monkeypatch.setattr(pack_writer, "sync", slow)
+    store = survey_images(photos, PREPROCESSING, room).store
+    assert store is not None
+    batches = training_batches(
+        ImageDataset(store, np.zeros((N, 1), np.float32)),
+        batch_size=4,
+        seed=0,
+        workers=2,
+        start_method="fork",
+    )
+    pixels = {}
+    for batch in batches.epoch(0):
+        pixels.update(zip(batch.indices.tolist(), batch.pixels.permute(0, 2, 3, 1), strict=True))
+    assert indexes(room) == []
+    go_on.set()
+    pack_writer.finish_commits()
+    assert len(indexes(room)) == 1
+    assert files(room) == [".npz", ".rows"]
+    assert [pixels[i].numpy().tobytes() for i in range(N)] == pixels_of(passed(photos, None))
 
 
 def test_a_selection_is_of_its_rows_and_small_when_pickled(photos: PathList, room: CacheRoom) -> None:
