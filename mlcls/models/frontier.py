@@ -146,8 +146,8 @@ def _cut(model: Classifier, probe: Probe, fold: bool) -> Cut | None:
         traced, frozen, again, sources, tuple(keys[node] for node in kept), tuple(slots), probe.size, fold
     )
     trunk = _trunk(plan, kept)
-    rows = pack(tensors_in(values.three, list(sources.values())), slots)
-    writes = check_cut(probe, shell, _rest(plan, shell, fresh=False), trunk, rows)
+    two, three = (pack(tensors_in(v, list(sources.values())), slots) for v in (values.two, values.three))
+    writes = check_cut(probe, shell, _rest(plan, shell, fresh=False), trunk, three, two)
     shell.eval()
     return Cut(
         trunk, _rest(plan, model, fresh=writes), slots[-1].last, tuple(node.name for node in kept), plan

@@ -87,16 +87,17 @@ class Rest(nn.Module):
 
 def graph_up_to(graph: fx.Graph, wanted: Sequence[fx.Node], root: nn.Module) -> fx.Graph:
     """The part of a graph that computes some of its nodes, as a graph that returns them as a tuple."""
-    needed: set[fx.Node] = set()
-    last = max((list(graph.nodes).index(node) for node in wanted), default=0)
-    for node in reversed(list(graph.nodes)[: last + 1]):
+    nodes = list(graph.nodes)
+    needed = set(wanted)
+    last = max((i for i, node in enumerate(nodes) if node in needed), default=0)
+    for node in reversed(nodes[: last + 1]):
         # what is done in place counts, though nobody may ask for what it returns
         written = node.op.startswith("call_") and works_in_place(node, root)
-        if node in wanted or written or any(user in needed for user in node.users):
+        if written or any(user in needed for user in node.users):
             needed.add(node)
     new = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
-    for node in graph.nodes:
+    for node in nodes:
         if node in needed or node.op == "placeholder":
             copies[node] = new.node_copy(node, copies.__getitem__)
     new.output(tuple(copies[node] for node in wanted))

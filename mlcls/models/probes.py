@@ -12,10 +12,11 @@ from torch.nn import functional as F
 from mlcls.models.classifier import Classifier
 from mlcls.models.stages import train_mode
 
-# Largest difference, relative to the largest value. The same operations on the same numbers agree to the last bit
-# on a CPU; a folded BatchNorm rounds otherwise. Other devices choose their algorithms anew, some with TF32's 10 bits.
-_EXACT = 1e-5
-_FOLDED = 1e-3
+# Largest difference, relative to the largest value. The same operations on the same numbers agree to the last bits
+# on a CPU; a folded BatchNorm rounds otherwise, and a BatchNorm over three images that are much alike magnifies the
+# last bit. Other devices choose their algorithms anew, some with TF32's 10 bits.
+_EXACT = 1e-4
+_ROUNDED = 5e-3
 _DEVICE = 2e-2
 _SEED = 0
 
@@ -52,18 +53,23 @@ class Values:
 def probing(model: Classifier, size: int) -> Generator[Probe]:
     """Within it autocast is off; afterwards random numbers go on as if nothing had been drawn."""
     device = model.mean.device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), _without_autocast(device):
+    on_cpu = device.type == "cpu"
+    kept = torch.random.fork_rng([] if on_cpu else [device], device_type="cuda" if on_cpu else device.type)
+    with kept, _without_autocast(device):
         yield Probe(_pixels(size, device), size)
 
 
-def check_cut(probe: Probe, whole: Classifier, rest: nn.Module, trunk: nn.Module, rows: Tensor) -> bool:
-    """Check that halves agree with the whole, in eval mode and as it trains, and that rows are rows of one image.
+def check_cut(
+    probe: Probe, whole: Classifier, rest: nn.Module, trunk: nn.Module, rows: Tensor, two: Tensor
+) -> bool:
+    """Check that halves agree with the whole, in eval mode and as it trains, and that a row is of one image.
 
     Args:
         probe: the images.
         whole: uncut; its modes and buffers change.
         rest, trunk: the halves, around the modules of `whole`.
         rows: of the images, packed without folding.
+        two: the same of the first two images by themselves.
 
     Returns:
         Whether `rest` writes into what it unpacks.
@@ -71,7 +77,7 @@ def check_cut(probe: Probe, whole: Classifier, rest: nn.Module, trunk: nn.Module
     Raises:
         ValueError: they do not agree.
     """
-    exact, folded = (_EXACT, _FOLDED) if rows.device.type == "cpu" else (_DEVICE, _DEVICE)
+    exact, rounded = (_EXACT, _ROUNDED) if rows.device.type == "cpu" else (_DEVICE, _DEVICE)
     given = rows.clone()
     with torch.no_grad():
         whole.eval()
@@ -79,8 +85,9 @@ def check_cut(probe: Probe, whole: Classifier, rest: nn.Module, trunk: nn.Module
         rest.eval()
         _compare(rest(given), expected, exact, "logits")
         turned = trunk(probe.pixels.flip(0)).flip(0)
-        _compare(turned, rows, folded, "activations of images in another order")
-        _compare(rest(turned), expected, folded, "logits of the trunk's own rows")
+        _compare(two, rows[:2], rounded, "activations of images among others")
+        _compare(turned, rows, rounded, "activations of images in another order")
+        _compare(rest(turned), expected, rounded, "logits of the trunk's own rows")
         train_mode(whole)
         torch.manual_seed(_SEED)
         expected = whole(probe.pixels)
@@ -88,7 +95,7 @@ def check_cut(probe: Probe, whole: Classifier, rest: nn.Module, trunk: nn.Module
         torch.manual_seed(_SEED)
         writes = not torch.equal(given, rows)
         given = rows.clone()
-        _compare(rest(given), expected, exact, "logits in training mode")
+        _compare(rest(given), expected, rounded, "logits in training mode")
     return writes or not torch.equal(given, rows)
 
 
@@ -101,7 +108,7 @@ def check_bridge(
         ValueError: it is not.
     """
     with probing(model, size) as probe:
-        tolerance = _FOLDED if probe.pixels.device.type == "cpu" else _DEVICE
+        tolerance = _ROUNDED if probe.pixels.device.type == "cpu" else _DEVICE
         _compare(between(lower(probe.pixels)), upper(probe.pixels), tolerance, "rows over the bridge")
 
 
