@@ -27,7 +27,7 @@ NEVER = {
     "learning": {"pandas", "sklearn", "albumentations", "timm", "rich"},
     "bundle": {"pandas", "sklearn", "albumentations", "rich"},
 }
-NUMPY_AND_OPENCV_ALONE = ("images/read.py", "images/header.py", "images/preprocess.py")
+NUMPY_AND_OPENCV_ALONE = ("images/read.py", "images/header.py", "images/preprocess.py", "images/load.py")
 
 
 def imports(path: Path) -> set[str]:
