@@ -16,10 +16,12 @@ from mlcls.commandline import (
     table_recipe,
     whole_number,
 )
+from mlcls.errors import RecipeError
 from mlcls.recipe import TABLE
 
 SUBSETS = ("val", "test")
 FORMATS = ("table", "json")
+ENGINES = ("auto", "onnx", "torch", "openvino")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,11 +50,20 @@ def _evaluate(argv: Sequence[str] | None) -> int:
         "--resamples", type=whole_number("--resamples"), default=1000, metavar="N",
         help="bootstrap resamples for the intervals; 0 leaves them out (default: 1000)",
     )  # fmt: skip
+    parser.add_argument(
+        "--engine", choices=ENGINES, default="auto",
+        help="of --labels; default: auto, onnx on the CPU where it can, else torch",
+    )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     add_recipe_flags(parser, (TABLE,), without=("labels", "val_labels", "test_labels", "split"))
     arguments = parser.parse_args(argv)
     table = table_recipe(arguments.labels, recipe_flags(arguments))
     check_device(arguments.device, table)
+    if table is None and arguments.engine != "auto":
+        raise RecipeError(
+            f"--engine {arguments.engine}: nothing is predicted without --labels; name a table, "
+            "or leave this flag out"
+        )
     check_output("--report", arguments.report, ".html", ".htm")
 
     from mlcls.workflows.evaluation import evaluate_bundle, show_evaluated, write_report
@@ -63,6 +74,7 @@ def _evaluate(argv: Sequence[str] | None) -> int:
         subset=arguments.subset,
         resamples=arguments.resamples,
         device=arguments.device,
+        engine=arguments.engine,
         progress_console=console_on(sys.stderr),
     )
     if arguments.format == "json":

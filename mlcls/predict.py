@@ -12,6 +12,7 @@ from mlcls.commandline import FAILED_IN_PART, Parser, console_on, run_command
 from mlcls.errors import RecipeError
 
 FORMATS = ("table", "json", "csv")
+ENGINES = ("auto", "onnx", "torch", "openvino")
 Row = dict[str, Any]
 
 
@@ -35,32 +36,43 @@ def _predict(argv: Sequence[str] | None) -> int:
     parser.add_argument(
         "--raw", action="store_true", help="the network's own scores, not calibrated; decisions stay the same"
     )
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default="auto",
+        help="default: auto, onnx on the CPU where it can, else torch",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     arguments = parser.parse_args(argv)
     if not arguments.image and not arguments.images:
         raise RecipeError("name what to predict: --image FILE or --images DIR")
     form = arguments.format or _format_of(arguments.out)
 
-    from mlcls.workflows.prediction import open_predictor, paths_to_predict
+    from mlcls.workflows.photos import open_predictor, paths_to_predict
 
     paths = paths_to_predict(arguments.image, arguments.images)
-    predictor = open_predictor(arguments.model, arguments.device, arguments.threshold, raw=arguments.raw)
-    console = console_on(sys.stderr)
+    predictor = open_predictor(
+        arguments.model, arguments.device, arguments.threshold, raw=arguments.raw, engine=arguments.engine
+    )
+    if predictor.note:
+        sys.stderr.write(predictor.note + "\n")
     quiet = form == "table" and not arguments.out  # the rows themselves show how far it is
-
-    from mlcls.reports.progress import progress
-
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(open_out(arguments.out)) if arguments.out else sys.stdout
-        advance = (
-            None
-            if quiet or len(paths) == 1
-            else stack.enter_context(progress(console, "predicting", len(paths)))
-        )
+        advance = None if quiet or len(paths) == 1 else stack.enter_context(_progress(len(paths)))
         failed = _write(form, _counted(predictor.stream(paths), advance), stream, predictor.attributes)
     if failed and form != "table":
+        console = console_on(sys.stderr)
         console.print(f"{failed} of {len(paths)} images cannot be read; their rows say why")
     return FAILED_IN_PART if failed else 0
+
+
+def _progress(images: int) -> contextlib.AbstractContextManager[Callable[[int], None]]:
+    from mlcls.reports.progress import (
+        progress,
+    )  # rich costs a tenth of a second: only where there is a bar to show
+
+    return progress(console_on(sys.stderr), "predicting", images)
 
 
 def _threshold(text: str) -> float:
@@ -114,6 +126,7 @@ def _write_json(rows: Iterator[Row], stream: IO[str], attributes: Sequence[str])
         failed += "error" in row
         stream.write(separator + json.dumps(row, ensure_ascii=False, allow_nan=False))
         separator = ",\n"
+        stream.flush()  # rows as they come: who reads them need not wait for a buffer to fill
     stream.write("[]\n" if separator == "[\n" else "\n]\n")
     return failed
 
@@ -128,6 +141,7 @@ def _write_csv(rows: Iterator[Row], stream: IO[str], attributes: Sequence[str]) 
         if "error" not in row:
             cells = [c for a in row["attributes"] for c in (int(a["present"]), repr(a["probability"]))]
         writer.writerow([row["image"], *cells, row.get("error", "")])
+        stream.flush()
     return failed
 
 

@@ -26,7 +26,8 @@ from mlcls.scoring.thresholds import TunedThreshold
 
 FORMAT = 1
 MANIFEST, WEIGHTS, THRESHOLDS, GROUPS = "bundle.json", "weights.safetensors", "thresholds.json", "groups.csv"
-OTHER_FILES = (WEIGHTS, THRESHOLDS, "recipe.toml", "metrics.json", "iterations.csv", "split.csv")
+MODEL = "model.onnx"
+OTHER_FILES = (WEIGHTS, MODEL, THRESHOLDS, "recipe.toml", "metrics.json", "iterations.csv", "split.csv")
 STAGING, CHECKPOINT = ".writing", "checkpoint"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 

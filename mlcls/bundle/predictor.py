@@ -1,26 +1,26 @@
 """A bundle at work: images in, probabilities and decisions out."""
 
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlcls.bundle.files import MANIFEST, WEIGHTS, Bundle, load_bundle, read_verified
-from mlcls.errors import BundleError, ImageError, RecipeError
+from mlcls.bundle.engines import ENGINES, choose_engine
+from mlcls.bundle.files import load_bundle
+from mlcls.bundle.stream import Chunk, run_stream
+from mlcls.errors import ImageError, RecipeError
+from mlcls.images.cores import usable_cores
+from mlcls.images.load import load_image
 from mlcls.images.preprocess import prepare
-from mlcls.images.read import read_image, to_rgb
+from mlcls.images.read import to_rgb
 from mlcls.scoring.calibration import identity
 from mlcls.scoring.cells import is_present
+from mlcls.scoring.platt import sigmoid
 
-if TYPE_CHECKING:
-    from mlcls.models.classifier import Classifier
-
-BATCH = 32
 Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float32]
 
 
 class Predictor:
@@ -32,9 +32,15 @@ class Predictor:
         threshold: one threshold for every attribute instead of the bundle's tuned ones.
         raw: give the network's own scores instead of calibrated probabilities, and the thresholds on their scale; the
             decisions are the same. With `threshold`, that one number is on the raw scale.
+        engine: onnx, torch, openvino, or auto: onnx on the CPU where the bundle has model.onnx, else torch.
+
+    Attributes:
+        engine: the engine's name.
+        note: a sentence on the choice of the engine where a user should know; else None.
 
     Raises:
-        BundleError: the folder holds no finished, intact bundle.
+        BundleError: the folder holds no finished, intact bundle, or lacks what the engine needs.
+        RecipeError: no such engine or device, or the engine is not installed.
     """
 
     def __init__(
@@ -44,9 +50,8 @@ class Predictor:
         device: str = "auto",
         threshold: float | None = None,
         raw: bool = False,
+        engine: str = "auto",
     ) -> None:
-        from mlcls.models.forward import resolve_device
-
         if threshold is not None and not 0 <= threshold <= 1:
             raise RecipeError(f"threshold: expected a number from 0 to 1, got {threshold}")
         self.bundle = load_bundle(model)
@@ -56,8 +61,8 @@ class Predictor:
         if raw:
             tuned = self.bundle.calibration.invert(tuned)
         self.thresholds = tuned if threshold is None else np.full_like(tuned, threshold)
-        self._device = resolve_device(device)
-        self._classifier = load_classifier(self.bundle).to(self._device).eval()
+        self.engine, self.note = choose_engine(self.bundle, engine, device)
+        self._engine = ENGINES[self.engine](self.bundle, device)
 
     def predict(self, images: Iterable[Any]) -> list[dict[str, Any]]:
         """The rows of `--format json`, one an image, in the order given.
@@ -73,53 +78,51 @@ class Predictor:
         return list(self.stream(images))
 
     def stream(self, images: Iterable[Any]) -> Iterator[dict[str, Any]]:
-        """As `predict`, row by row, holding a few batches of pixels and no more."""
-        for names, pixels, errors in self._prepared(images):
-            scores = iter(self.scores(np.stack(pixels))) if pixels else iter(())
-            for name, error in zip(names, errors, strict=True):
+        """As `predict`, row by row as they come, holding a few chunks of images and no more."""
+        for chunk in self._run(images, self._scores):
+            scores = iter(()) if chunk.values is None else iter(chunk.values)
+            for item, error in zip(chunk.items, chunk.errors, strict=True):
+                name = _name_of(*item)
                 yield {"image": name, "error": error} if error else self._row(name, next(scores))
 
-    def embed(self, images: Iterable[Any]) -> NDArray[np.float32]:
+    def embed(self, images: Iterable[Any]) -> Floats:
         """The backbone's pooled features, float32 [N, D].
 
         Raises:
             ImageError: an image cannot be read (there is no row to say so in).
         """
-        import torch
-
         features = []
-        for _, pixels, errors in self._prepared(images):
-            failed = [error for error in errors if error]
-            if failed:
+        for chunk in self._run(images, self._engine.embed):
+            if failed := [error for error in chunk.errors if error]:
                 raise ImageError("\n".join(failed))
-            with torch.inference_mode():
-                batch = self._classifier.embed(self._batch(np.stack(pixels)))
-            features.append(batch.float().cpu().numpy())
-        return np.concatenate(features) if features else np.zeros((0, self._width()), np.float32)
+            if chunk.values is not None:
+                features.append(chunk.values)
+        return np.concatenate(features) if features else np.zeros((0, self._engine.width()), np.float32)
 
-    def scores(self, pixels: Pixels) -> NDArray[np.float32]:
+    def scores(self, pixels: Pixels) -> Floats:
         """Probabilities [N, A] of prepared images, uint8 [N, S, S, 3]."""
-        import torch
+        return self._scores(pixels)
 
-        from mlcls.models.forward import to_scores
+    def _scores(self, pixels: Pixels, threads: int = 0) -> Floats:
+        logits = self._engine.logits(pixels, threads).astype(np.float64)
+        return self.calibration.apply(sigmoid(logits).astype(np.float32))
 
-        with torch.inference_mode():
-            logits = self._classifier(self._batch(pixels))
-        return self.calibration.apply(to_scores(logits.float().cpu().numpy()))
+    def _run(self, images: Iterable[Any], compute: Callable[[Pixels, int], Floats]) -> Iterator[Chunk]:
+        alone = isinstance(images, str | Path) or hasattr(images, "getexif") or getattr(images, "ndim", 4) < 4
+        return run_stream(
+            [images] if alone else images,
+            self._load,
+            compute,
+            workers=usable_cores(),
+            batch=self._engine.batch,
+        )
 
-    def _batch(self, pixels: Pixels) -> Any:
-        import torch
+    def _load(self, number: int, image: Any) -> Pixels:
+        if isinstance(image, str | Path):
+            return load_image(image, self.bundle.preprocessing)
+        return prepare(_rgb_of(image), self.bundle.preprocessing)
 
-        return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self._device)
-
-    def _width(self) -> int:
-        size = self.bundle.preprocessing.image_size
-        import torch
-
-        with torch.inference_mode():
-            return int(self._classifier.embed(self._batch(np.zeros((1, size, size, 3), np.uint8))).shape[1])
-
-    def _row(self, name: str, scores: NDArray[np.float32]) -> dict[str, Any]:
+    def _row(self, name: str, scores: Floats) -> dict[str, Any]:
         present = is_present(scores[None], self.thresholds)[0]
         attributes = [
             {"name": a, "probability": float(score), "threshold": float(threshold), "present": bool(decision)}
@@ -133,35 +136,9 @@ class Predictor:
             "present": [a["name"] for a in attributes if a["present"]],
         }
 
-    def _prepared(self, images: Iterable[Any]) -> Iterator[tuple[list[str], list[Pixels], list[str | None]]]:
-        """Batches of names, prepared pixels of the readable ones, and an error (or None) for each name.
 
-        The next batch is decoded in threads (OpenCV lets go of the interpreter) while this one is used.
-        """
-        alone = isinstance(images, str | Path) or hasattr(images, "getexif") or getattr(images, "ndim", 4) < 4
-        numbered = enumerate([images] if alone else images)
-        with ThreadPoolExecutor() as threads:
-
-            def submit() -> list[Any]:
-                return [
-                    threads.submit(self._load, number, image) for number, image in islice(numbered, BATCH)
-                ]
-
-            pending = submit()
-            while pending:
-                current, pending = pending, submit()
-                loaded = [future.result() for future in current]
-                names = [name for name, _, _ in loaded]
-                yield names, [p for _, p, _ in loaded if p is not None], [error for _, _, error in loaded]
-
-    def _load(self, number: int, image: Any) -> tuple[str, Pixels | None, str | None]:
-        is_path = isinstance(image, str | Path)
-        name = str(image) if is_path else f"array {number}"
-        try:
-            rgb = read_image(Path(image)) if is_path else _rgb_of(image)
-        except ImageError as error:
-            return name, None, str(error)
-        return name, prepare(rgb, self.bundle.preprocessing), None
+def _name_of(number: int, image: Any) -> str:
+    return str(image) if isinstance(image, str | Path) else f"array {number}"
 
 
 def _rgb_of(image: Any) -> Pixels:
@@ -178,41 +155,3 @@ def _rgb_of(image: Any) -> Pixels:
             upright = upright.convert("RGB")
         return to_rgb(np.asarray(upright))
     raise ImageError(f"expected a path, an array or a PIL image, got {type(image).__name__}")
-
-
-def load_classifier(bundle: Bundle) -> "Classifier":
-    """The bundle's network with its weights, on the CPU, in the mode `torch` builds it (training).
-
-    Raises:
-        BundleError: the weights are damaged or do not fit the network that `bundle.json` describes.
-    """
-    import safetensors
-    import safetensors.torch
-
-    from mlcls.models.classifier import build_classifier
-    from mlcls.models.heads import HEADS
-
-    manifest, preprocessing = bundle.manifest, bundle.preprocessing
-    if manifest["head"] not in HEADS:  # a bundle may come from a stranger: it names no code to import
-        raise BundleError(f"{bundle.folder / MANIFEST}: unknown head '{manifest['head']}'")
-    try:
-        classifier = build_classifier(
-            manifest["backbone"],
-            manifest["head"],
-            len(bundle.attributes),
-            backbone_args=manifest["backbone_args"],
-            weights="none",
-            dropout=manifest["dropout"],
-            image_size=preprocessing.image_size,
-            mean=preprocessing.mean,
-            std=preprocessing.std,
-        )
-    except (KeyError, TypeError, RecipeError) as error:
-        raise BundleError(f"{bundle.folder / MANIFEST}: its network cannot be built: {error}") from error
-    try:
-        classifier.load_state_dict(safetensors.torch.load(read_verified(bundle, WEIGHTS)))
-    except (safetensors.SafetensorError, RuntimeError) as error:
-        raise BundleError(
-            f"{bundle.folder / WEIGHTS}: does not fit the network of bundle.json: {error}"
-        ) from error
-    return classifier

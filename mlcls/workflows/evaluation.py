@@ -59,6 +59,7 @@ def evaluate_bundle(
     subset: str | None = None,
     resamples: int = 1000,
     device: str = "auto",
+    engine: str = "auto",
     progress_console: "Console",
 ) -> Evaluated:
     """Score a bundle at the thresholds it has now.
@@ -68,6 +69,7 @@ def evaluate_bundle(
         subset: `val` or `test`; by itself test, val where the run had no test. With a table: only its images that
             the run had in this subset; by itself all.
         resamples: of the bootstrap; 0 leaves intervals out.
+        device, engine: of the prediction, see `mlcls.bundle.predictor.Predictor`.
 
     Raises:
         BundleError, TableError, ImageError: what is wrong with the bundle, the table or its images.
@@ -81,9 +83,9 @@ def evaluate_bundle(
         predictions, groups = saved_predictions(bundle, asked)
         source, images_dir = f"the {SUBSET_NAMES[asked]} subset", _images_dir(record)
     else:
-        from mlcls.workflows.prediction import predict_table  # torch, for this alone
+        from mlcls.workflows.prediction import predict_table  # for this alone
 
-        found = predict_table(bundle, table, device, progress_console, asked)
+        found = predict_table(bundle, table, device, progress_console, asked, engine)
         predictions, groups, images_dir = found.predictions, found.groups, found.images_dir
         source, said = f"the images of {table.labels}", found.notes
         if asked is not None:

@@ -1,6 +1,7 @@
-"""Which images to predict, and the predictor that does."""
+"""Prediction of the images of a labelled table."""
 
 import dataclasses
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +13,12 @@ from numpy.typing import NDArray
 
 from mlcls.bundle.files import GROUPS, Bundle, read_verified
 from mlcls.bundle.predictor import Predictor
-from mlcls.errors import ImageError, TableError
-from mlcls.images.read import IMAGE_SUFFIXES
+from mlcls.errors import TableError
 from mlcls.labels.split import combine_groups, read_subsets
 from mlcls.labels.table import LabelTable
 from mlcls.naming import suggest
 from mlcls.recipe import Recipe
+from mlcls.reports.console import say
 from mlcls.reports.progress import progress
 from mlcls.reports.record import DataFacts
 from mlcls.scoring.groups import read_groups, shared_groups
@@ -47,34 +48,13 @@ class PredictedTable:
     notes: tuple[str, ...]
 
 
-def open_predictor(
-    model: str | Path, device: str = "auto", threshold: float | None = None, *, raw: bool = False
-) -> Predictor:
-    """The predictor of a bundle; see `mlcls.bundle.predictor.Predictor`."""
-    return Predictor(model, device=device, threshold=threshold, raw=raw)
-
-
-def paths_to_predict(images: Sequence[str], folder: str | None) -> list[str]:
-    """The images asked for by name, in that order, then those of the folder and its subfolders, by name.
-
-    Raises:
-        ImageError: there is no such folder, or no image in it.
-    """
-    paths = list(images)
-    if folder is not None:
-        root = Path(folder)
-        if not root.is_dir():
-            raise ImageError(f"--images {folder}: there is no such folder")
-        found = sorted(str(p) for p in root.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-        if not found:
-            endings = ", ".join(sorted(IMAGE_SUFFIXES))
-            raise ImageError(f"--images {folder}: no image in it (looked for {endings})")
-        paths += found
-    return paths
-
-
 def predict_table(
-    bundle: Bundle, recipe: Recipe, device: str, console: "Console", subset: str | None = None
+    bundle: Bundle,
+    recipe: Recipe,
+    device: str,
+    console: "Console",
+    subset: str | None = None,
+    engine: str = "auto",
 ) -> PredictedTable:
     """The bundle's predictions of a labelled table.
 
@@ -82,6 +62,7 @@ def predict_table(
         recipe: the table's settings.
         console: for how far it is.
         subset: take only the images that the run had in this subset.
+        engine: see `mlcls.bundle.predictor.Predictor`.
 
     Raises:
         TableError: what is wrong with the table; it lacks an attribute of the bundle; it has none of the images.
@@ -101,11 +82,13 @@ def predict_table(
         table, labels, groups = select_rows(table, rows), labels[rows], groups[rows]
     if np.isnan(labels).all():
         raise TableError(f"{table.report.source}: no label of the bundle's attributes is known in it")
-    predictor = Predictor(bundle.folder, device=device)
-    paths = [table.images_dir / name for name in table.images]
-    scores, kept = np.zeros(labels.shape, dtype=np.float32), np.ones(len(paths), dtype=bool)
+    predictor = Predictor(bundle.folder, device=device, engine=engine)
+    if predictor.note:
+        say(console, predictor.note)
+    paths = (os.path.join(table.images_dir, name) for name in table.images)
+    scores, kept = np.zeros(labels.shape, dtype=np.float32), np.ones(len(labels), dtype=bool)
     gone = []
-    with progress(console, "predicting", len(paths)) as advance:
+    with progress(console, "predicting", len(labels)) as advance:
         for row, found in enumerate(predictor.stream(paths)):
             advance(1)
             if "error" in found:  # it was readable a moment ago

@@ -16,7 +16,7 @@ from mlcls.bundle.files import (
     write_thresholds,
     write_whole,
 )
-from mlcls.bundle.predictor import load_classifier
+from mlcls.bundle.network import load_classifier
 from mlcls.errors import BundleError, OutputError
 
 

@@ -1,0 +1,167 @@
+"""The engines agree with each other, refuse in one sentence, and check what they load."""
+
+import importlib.util
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlcls.bundle import engines
+from mlcls.bundle.engines import ENGINES, choose_engine
+from mlcls.bundle.files import load_bundle
+from mlcls.bundle.predictor import Predictor
+from mlcls.errors import BundleError, MlclsError, RecipeError
+from mlcls.predict import main as predict
+
+Photos = Callable[[int], list[str]]
+
+
+@pytest.fixture
+def bundle(onnx_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(onnx_bundle, tmp_path / "bundle"))
+
+
+def without_model(bundle: Path) -> Path:
+    """The bundle as it would be had the export failed."""
+    from mlcls.bundle.files import _sealed
+
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    manifest.pop("digest")
+    manifest["files"].pop("model.onnx")
+    (bundle / "bundle.json").write_bytes(_sealed({**manifest, "onnx": None}))
+    (bundle / "model.onnx").unlink()
+    return bundle
+
+
+def needs(engine: str) -> None:
+    if engine == "openvino":
+        pytest.importorskip("openvino")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_engine_gives_the_same_rows_and_features(
+    engine: str, onnx_bundle: Path, photos: Photos
+) -> None:
+    needs(engine)
+    paths = photos(9)
+    by_torch, found = Predictor(onnx_bundle, engine="torch"), Predictor(onnx_bundle, engine=engine)
+    assert found.engine == engine
+    wanted = by_torch.predict(paths)
+    spread = [attribute["probability"] for row in wanted for attribute in row["attributes"]]
+    assert max(spread) - min(spread) > 0.2  # else agreement would mean little
+    for row, other in zip(wanted, found.predict(paths), strict=True):
+        assert row["image"] == other["image"]
+        assert row["present"] == other["present"]
+        ours, theirs = ([one["probability"] for one in r["attributes"]] for r in (row, other))
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    embedded = found.embed(paths)
+    assert embedded.dtype == np.float32
+    np.testing.assert_allclose(embedded, by_torch.embed(paths), atol=1e-3)
+    assert found.embed([]).shape == (0, embedded.shape[1])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_image_scores_the_same_alone_and_among_others(
+    engine: str, onnx_bundle: Path, photos: Photos
+) -> None:
+    needs(engine)
+    paths, predictor = photos(40), Predictor(onnx_bundle, engine=engine)
+    alone = predictor.predict(paths[-1])[0]
+    among = predictor.predict(paths)[-1]
+    for one, other in zip(alone["attributes"], among["attributes"], strict=True):
+        assert one["probability"] == pytest.approx(other["probability"], abs=1e-5)
+
+
+def test_by_itself_the_engine_is_onnx_on_the_cpu_and_torch_elsewhere(onnx_bundle: Path) -> None:
+    bundle = load_bundle(onnx_bundle)
+    assert choose_engine(bundle, "auto", "auto") == ("onnx", None)
+    assert choose_engine(bundle, "auto", "cpu") == ("onnx", None)
+    assert choose_engine(bundle, "auto", "cuda:1") == ("torch", None)
+    assert choose_engine(bundle, "torch", "auto") == ("torch", None)
+    with pytest.raises(RecipeError, match="did you mean 'onnx'"):
+        choose_engine(bundle, "onx", "auto")
+
+
+def test_a_bundle_without_the_model_predicts_through_torch_and_says_so_once(
+    bundle: Path, photos: Photos, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = photos(3)
+    assert predict(["--model", str(without_model(bundle)), "--format", "json", "--image", *paths]) == 0
+    captured = capsys.readouterr()
+    said = [line for line in captured.err.splitlines() if "model.onnx" in line]
+    assert len(said) == 1
+    assert "predicting through PyTorch" in said[0]
+    assert [row["image"] for row in json.loads(captured.out)] == paths
+
+
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+def test_an_engine_without_its_model_says_what_to_do(engine: str, bundle: Path) -> None:
+    needs(engine)
+    with pytest.raises(BundleError, match=f"--engine {engine}: .*has no model.onnx.*--engine torch"):
+        Predictor(without_model(bundle), engine=engine)
+
+
+@pytest.mark.parametrize(
+    ("engine", "install"),
+    [
+        ("onnx", "pip install onnxruntime"),
+        ("openvino", "pip install openvino"),
+        ("torch", "pip install torch"),
+    ],
+)
+def test_an_engine_that_is_not_installed_says_what_to_install(
+    engine: str, install: str, onnx_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "_is_there", lambda module: False)
+    with pytest.raises(RecipeError, match=install):
+        Predictor(onnx_bundle, engine=engine)
+
+
+def test_by_itself_torch_steps_in_where_onnx_runtime_is_not_installed(
+    onnx_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "_is_there", lambda module: module != "onnxruntime")
+    predictor = Predictor(onnx_bundle)
+    assert predictor.engine == "torch"
+    assert "pip install onnxruntime" in str(predictor.note)
+
+
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+def test_engines_of_the_cpu_refuse_another_device(engine: str, onnx_bundle: Path) -> None:
+    needs(engine)
+    with pytest.raises(RecipeError, match="computes on the CPU"):
+        Predictor(onnx_bundle, engine=engine, device="cuda")
+
+
+def test_a_changed_model_is_found_before_it_is_run(bundle: Path) -> None:
+    data = bytearray((bundle / "model.onnx").read_bytes())
+    data[len(data) // 2] ^= 1
+    (bundle / "model.onnx").write_bytes(data)
+    with pytest.raises(BundleError, match=r"model\.onnx: damaged or changed"):
+        Predictor(bundle)
+    (bundle / "model.onnx").unlink()
+    with pytest.raises(BundleError, match=r"model\.onnx: cannot be read"):
+        Predictor(bundle)
+
+
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+def test_a_file_that_is_no_model_is_one_message(engine: str, bundle: Path) -> None:
+    needs(engine)
+    from mlcls.bundle.files import _digest, _sealed
+
+    (bundle / "model.onnx").write_bytes(b"no protobuf")
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    manifest.pop("digest")
+    manifest["files"]["model.onnx"] = _digest(b"no protobuf")
+    (bundle / "bundle.json").write_bytes(_sealed(manifest))
+    with pytest.raises(MlclsError, match=r"model\.onnx: .*cannot load it"):
+        Predictor(bundle, engine=engine)
+
+
+def test_openvino_is_optional() -> None:
+    assert importlib.util.find_spec("openvino") is not None, (
+        "the tests want it: requirements-dev.txt names it"
+    )
