@@ -12,6 +12,7 @@ from PIL import Image
 from rich.console import Console
 
 from mlcls import MlclsError, Predictor, Recipe, fit, read_table
+from mlcls.bundle.network import load_classifier
 from mlcls.errors import BundleError, ImageError, RecipeError, TableError
 from mlcls.images.read import read_image
 from mlcls.reports.record import from_json, to_json
@@ -204,7 +205,7 @@ def test_embeddings_are_what_the_head_sees(toy_bundle: Path, toy: Path) -> None:
     features = predictor.embed(paths)
     assert features.shape == (40, 96)
     assert features.dtype == np.float32
-    head = predictor._classifier.head  # the features through the head are the probabilities
+    head = load_classifier(predictor.bundle).eval().head  # the features through the head are the probabilities
     with torch.no_grad():
         scores = torch.sigmoid(head(torch.from_numpy(features))).numpy()
     found = [[a["probability"] for a in row["attributes"]] for row in predictor.predict(paths)]
