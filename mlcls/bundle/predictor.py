@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mlcls.bundle.engines import ENGINES, choose_engine
 from mlcls.bundle.files import load_bundle
-from mlcls.bundle.stream import Chunk, run_stream
+from mlcls.bundle.stream import Chunk, Compute, Load, run_stream
 from mlcls.errors import ImageError, RecipeError
 from mlcls.images.cores import usable_cores
 from mlcls.images.load import load_image
@@ -79,7 +79,7 @@ class Predictor:
 
     def stream(self, images: Iterable[Any]) -> Iterator[dict[str, Any]]:
         """As `predict`, row by row as they come, holding a few chunks of images and no more."""
-        for chunk in self._run(images, self._scores):
+        for chunk in self._run(_several(images), self._load, self._scores):
             scores = iter(()) if chunk.values is None else iter(chunk.values)
             for item, error in zip(chunk.items, chunk.errors, strict=True):
                 name = _name_of(*item)
@@ -92,12 +92,24 @@ class Predictor:
             ImageError: an image cannot be read (there is no row to say so in).
         """
         features = []
-        for chunk in self._run(images, self._engine.embed):
+        for chunk in self._run(_several(images), self._load, self._engine.embed):
             if failed := [error for error in chunk.errors if error]:
                 raise ImageError("\n".join(failed))
             if chunk.values is not None:
                 features.append(chunk.values)
         return np.concatenate(features) if features else np.zeros((0, self._engine.width()), np.float32)
+
+    def stream_scores(self, count: int, load: Callable[[int], Pixels]) -> Iterator[Floats | str]:
+        """Probabilities [A] of prepared images, one by one; for one that cannot be read, the reason.
+
+        Args:
+            count: how many images.
+            load: gives image 0 .. count - 1, uint8 [S, S, 3]; raises ImageError. Called in threads.
+        """
+        for chunk in self._run(range(count), lambda number, _: load(number), self._scores):
+            scores = iter(()) if chunk.values is None else iter(chunk.values)
+            for error in chunk.errors:
+                yield next(scores) if error is None else error
 
     def scores(self, pixels: Pixels) -> Floats:
         """Probabilities [N, A] of prepared images, uint8 [N, S, S, 3]."""
@@ -107,15 +119,8 @@ class Predictor:
         logits = self._engine.logits(pixels, threads).astype(np.float64)
         return self.calibration.apply(sigmoid(logits).astype(np.float32))
 
-    def _run(self, images: Iterable[Any], compute: Callable[[Pixels, int], Floats]) -> Iterator[Chunk]:
-        alone = isinstance(images, str | Path) or hasattr(images, "getexif") or getattr(images, "ndim", 4) < 4
-        return run_stream(
-            [images] if alone else images,
-            self._load,
-            compute,
-            workers=usable_cores(),
-            batch=self._engine.batch,
-        )
+    def _run(self, images: Iterable[Any], load: Load, compute: Compute) -> Iterator[Chunk]:
+        return run_stream(images, load, compute, workers=usable_cores(), batch=self._engine.batch)
 
     def _load(self, number: int, image: Any) -> Pixels:
         if isinstance(image, str | Path):
@@ -135,6 +140,12 @@ class Predictor:
             "attributes": attributes,
             "present": [a["name"] for a in attributes if a["present"]],
         }
+
+
+def _several(images: Any) -> Iterable[Any]:
+    """Images one by one, where one of them alone may have been given."""
+    alone = isinstance(images, str | Path) or hasattr(images, "getexif") or getattr(images, "ndim", 4) < 4
+    return [images] if alone else images
 
 
 def _name_of(number: int, image: Any) -> str:

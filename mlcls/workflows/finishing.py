@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import mlcls
-from mlcls.bundle.files import GROUPS, THRESHOLDS, WEIGHTS, staged_bundle, write_thresholds
+from mlcls.bundle.files import GROUPS, MODEL, THRESHOLDS, WEIGHTS, staged_bundle, write_thresholds
+from mlcls.bundle.onnx import export_onnx
 from mlcls.errors import ImageError
 from mlcls.labels.split import write_split
 from mlcls.models.forward import predict_logits, to_scores
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 
 FAILED = "failed: "  # how `stopped_because` begins when the numbers, the machine or the images gave out
 REPORT = "report.html"
+PROBE = 16  # validation images that model.onnx is held against PyTorch on
 EXAMPLES = 3  # images of the test subset shown at the end
 
 
@@ -100,7 +102,8 @@ def finish(
         seconds=round(time.monotonic() - started, 3),
     )
     undrawn: BaseException | None = None
-    with staged_bundle(out, _manifest(setup, judgement)) as folder:
+    manifest = _manifest(setup, judgement)
+    with staged_bundle(out, manifest) as folder:
         tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
         (folder / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
         write_thresholds(folder / THRESHOLDS, judgement.thresholds)
@@ -113,10 +116,13 @@ def finish(
         for subset, predictions in judgement.predictions.items():
             write_predictions(folder / f"predictions-{subset}.csv", predictions)
         try:
+            manifest["onnx"] = _export(folder, setup, console)
             page = _draw(folder, setup, record, judgement, iterations, console)
             (folder / REPORT).write_text(page, encoding="utf-8")
         except (Exception, KeyboardInterrupt) as error:
             undrawn = error  # raised again when the bundle stands: a picture does not cost the training
+            if manifest["onnx"] is None:
+                (folder / MODEL).unlink(missing_ok=True)
     if undrawn is not None:
         raise undrawn
     _show(console, record, judgement)  # the bundle stands by now, whatever becomes of the console
@@ -155,6 +161,7 @@ def _manifest(setup: Setup, judgement: Judgement) -> dict[str, Any]:
             "slope": judgement.calibration.slope.tolist(),
             "intercept": judgement.calibration.intercept.tolist(),
         },
+        "onnx": None,
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -163,6 +170,18 @@ def _manifest(setup: Setup, judgement: Judgement) -> dict[str, Any]:
             "opencv": cv2.__version__,
         },
     }
+
+
+def _export(folder: Path, setup: Setup, console: "Console") -> dict[str, Any] | None:
+    """Write `model.onnx`; what the manifest says of it, None where there is none, and then the console says why."""
+    rows = setup.data.split.val[:PROBE]
+    assert setup.data.store is not None
+    probe = np.stack([setup.data.store(int(row)) for row in rows])
+    found = export_onnx(setup.classifier, setup.preprocessing, folder / MODEL, probe)
+    if isinstance(found, str):
+        say(console, f"no {MODEL}, since {found}: predict will need PyTorch")
+        return None
+    return dataclasses.asdict(found)
 
 
 def _repeat(setup: Setup, out: Path) -> str:

@@ -1,7 +1,6 @@
 """Prediction of the images of a labelled table."""
 
 import dataclasses
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,7 +66,14 @@ def predict_table(
     Raises:
         TableError: what is wrong with the table; it lacks an attribute of the bundle; it has none of the images.
     """
-    data = gather_unsplit(recipe, console, lambda table: check_attributes(table, bundle.attributes))
+    data = gather_unsplit(
+        recipe,
+        console,
+        lambda table: check_attributes(table, bundle.attributes),
+        preprocessing=bundle.preprocessing,
+    )
+    assert data.store is not None  # gathered with a preprocessing
+    store = data.store
     table, groups = data.table, _with_groups_of_run(bundle, data.table, data.groups)
     labels = _columns(table, bundle.attributes)
     held = _subsets_of(bundle, table.images.tolist())
@@ -79,23 +85,27 @@ def predict_table(
                 f"{table.report.source}: has none of the images of the run's {SUBSET_NAMES[subset]} subset; "
                 f"{bundle.folder / SPLIT} names them"
             )
-        table, labels, groups = select_rows(table, rows), labels[rows], groups[rows]
+        table, labels, groups, store = (
+            select_rows(table, rows),
+            labels[rows],
+            groups[rows],
+            store.select(rows),
+        )
     if np.isnan(labels).all():
         raise TableError(f"{table.report.source}: no label of the bundle's attributes is known in it")
     predictor = Predictor(bundle.folder, device=device, engine=engine)
     if predictor.note:
         say(console, predictor.note)
-    paths = (os.path.join(table.images_dir, name) for name in table.images)
     scores, kept = np.zeros(labels.shape, dtype=np.float32), np.ones(len(labels), dtype=bool)
     gone = []
     with progress(console, "predicting", len(labels)) as advance:
-        for row, found in enumerate(predictor.stream(paths)):
+        for row, found in enumerate(predictor.stream_scores(len(labels), store)):
             advance(1)
-            if "error" in found:  # it was readable a moment ago
+            if isinstance(found, str):  # it was readable a moment ago
                 kept[row] = False
                 gone.append(str(table.images[row]))
             else:
-                scores[row] = [attribute["probability"] for attribute in found["attributes"]]
+                scores[row] = found
     facts = dataclasses.replace(data.facts, unreadable=(*data.facts.unreadable, *gone))
     predictions = Predictions(tuple(table.images[kept]), bundle.attributes, scores[kept], labels[kept])
     return PredictedTable(predictions, shared_groups(groups[kept]), facts, table.images_dir, notes)
