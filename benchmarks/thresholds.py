@@ -115,8 +115,7 @@ def rules(known: Known) -> Iterator[tuple[str, Array]]:
     yield "exact", exact(known, F1, 0, 0).thresholds
     yield "robust", robust(known, F1, 0, 0).thresholds
     columns = np.arange(A)
-    weights = estimators._weights(known, estimators.RESAMPLES, 0)
-    own, common = estimators._own_and_common(known, F1, columns, weights)
+    own, common = estimators._own_and_common(known, F1, columns, estimators.RESAMPLES, 0)
     every = Known(
         known.scores.reshape(-1, 1),
         known.present.reshape(-1, 1),
@@ -234,8 +233,7 @@ def few_rules(known: Known, aim: Objective) -> Iterator[tuple[str, Array]]:
     yield "0.5", np.full(A, 0.5)
     yield "exact", exact(known, aim, 0, 0).thresholds
     yield "robust", robust(known, aim, 0, 0).thresholds
-    weights = estimators._weights(known, estimators.RESAMPLES, 0)
-    own, common = estimators._own_and_common(known, aim, np.arange(A), weights)
+    own, common = estimators._own_and_common(known, aim, np.arange(A), estimators.RESAMPLES, 0)
     n = int(known.present[:, 0].sum())
     median, mean = np.nanmedian(own, axis=0), np.nanmean(own, axis=0)
     yield "median, to common, 5", (n * median + 5 * common.mean()) / (n + 5)

@@ -6,9 +6,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlcls.missing import split_missing
+from mlcls.scoring.cells import row_blocks
 from mlcls.scoring.metrics import evaluate
 
 Row = dict[str, Any]
+IntArray = NDArray[np.int64]
 
 IMAGE_FREE = (
     "macro",
@@ -45,18 +47,16 @@ def baselines(labels: ArrayLike) -> dict[str, Any]:
     labels = np.asarray(labels)
     if labels.ndim != 2:
         raise ValueError(f"labels must be [images, attributes]; got {labels.shape}")
-    values, known = split_missing(labels)
-    rows = [
-        _attribute(positive, count)
-        for positive, count in zip(
-            (values == 1).sum(axis=0).tolist(), known.sum(axis=0).tolist(), strict=True
-        )
-    ]
+    (positive, known), of_images = _counts(labels)
+    rows = [_attribute(*pair) for pair in zip(positive.tolist(), known.tolist(), strict=True)]
     return {
         "macro": {
             answer: _mean([row[answer] for row in rows]) for answer in ("always_present", "always_absent")
         },
-        "pooled": {"micro": _pool(values, known), "samples": _images(values, known)},
+        "pooled": {
+            "micro": _attribute(int(positive.sum()), int(known.sum()))["always_present"],
+            "samples": _images(*of_images),
+        },
         "attributes": rows,
     }
 
@@ -78,9 +78,8 @@ def base_rates(labels: ArrayLike) -> dict[str, Any]:
         ValueError: labels are not [N, A], or are neither 0, 1 nor NaN.
     """
     labels = np.asarray(labels)
-    values, known = split_missing(labels)
-    counts = known.sum(axis=0)
-    rates = np.divide((values == 1).sum(axis=0), counts, out=np.full(len(counts), 0.5), where=counts > 0)
+    (positive, known), _ = _counts(labels)
+    rates = np.divide(positive, known, out=np.full(len(known), 0.5), where=known > 0)
     entry = evaluate(labels, np.broadcast_to(rates.astype(np.float32), labels.shape), 0.5)
     return {name: entry[name] for name in IMAGE_FREE}
 
@@ -117,16 +116,21 @@ def _attribute(positive: int, known: int) -> Row:
     return {"base_rate": rate, "always_present": always_present(rate), "always_absent": always_absent(rate)}
 
 
-def _pool(values: NDArray[Any], known: NDArray[np.bool_]) -> Row:
-    """Answering present, over all known cells as one."""
-    row: Row = _attribute(int((values == 1).sum()), int(known.sum()))["always_present"]
-    return row
+def _counts(labels: NDArray[Any]) -> tuple[tuple[IntArray, IntArray], tuple[IntArray, IntArray]]:
+    """Known positives and known labels, of each attribute [A] and of each image [N]."""
+    columns = np.zeros((2, labels.shape[1]), dtype=np.int64)
+    images = np.zeros((2, len(labels)), dtype=np.int64)
+    for rows in row_blocks(labels.shape):
+        values, known = split_missing(labels[rows])
+        for number, cells in enumerate((values == 1, known)):
+            columns[number] += cells.sum(axis=0)
+            images[number, rows] = cells.sum(axis=1)
+    return (columns[0], columns[1]), (images[0], images[1])
 
 
-def _images(values: NDArray[Any], known: NDArray[np.bool_]) -> Row:
+def _images(positive: IntArray, known: IntArray) -> Row:
     """Answering present, the mean over images with a known positive."""
-    positive, counts = (values == 1).sum(axis=1), known.sum(axis=1)
-    rate = positive[positive > 0] / counts[positive > 0]
+    rate = positive[positive > 0] / known[positive > 0]
     if not len(rate):
         return dict.fromkeys(("precision", "recall", "f1", "accuracy"))
     precision, f1 = float(rate.mean()), float((2 * rate / (1 + rate)).mean())

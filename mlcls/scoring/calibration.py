@@ -1,13 +1,19 @@
 """Owns calibration: probabilities that mean something, by a known shift and a ridge Platt scaling of each attribute."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlcls.scoring.cells import BoolArray, attribute_names, known_cells
+from mlcls.scoring.cells import (
+    BoolArray,
+    attribute_names,
+    checked_cells,
+    known_sides,
+    row_blocks,
+)
 from mlcls.scoring.crossfit import FOLDS, divide
 from mlcls.scoring.platt import HIGHEST, LOWEST, fit_lines, logits_of, sigmoid
 
@@ -18,7 +24,7 @@ LEAST = 2  # known positives, and negatives: from one, nothing could be held out
 BINS = 10
 NEVER = float(np.nextafter(np.float32(1), np.float32(2)))  # the threshold that no score passes
 NEAR = 1e-6
-BLOCK = 1 << 20  # cells fitted at a time
+BLOCK = 1 << 16  # cells fitted at a time, a column at least: narrow sums over rows are slow
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +58,17 @@ class Calibration:
         Never decreasing in the score, and equal scores stay equal. A score of exactly 0 or 1 is taken for
         the number farthest from it that float32 would still round to it.
         """
-        return sigmoid(logits_of(scores) * self.slope + self.intercept).astype(np.float32)
+        scores = np.asarray(scores)
+        calibrated = np.empty(np.broadcast_shapes(scores.shape, self.slope.shape), dtype=np.float32)
+        if scores.ndim != 2 or scores.shape[1] != len(self.slope):
+            calibrated[...] = self._line(scores)
+            return calibrated
+        for rows in row_blocks(scores.shape):
+            calibrated[rows] = self._line(scores[rows])
+        return calibrated
+
+    def _line(self, scores: NDArray[Any]) -> FloatArray:
+        return sigmoid(logits_of(scores) * self.slope + self.intercept)
 
     def invert(self, probabilities: ArrayLike) -> FloatArray:
         """Calibrated probabilities [..., A] -> raw ones, float64: thresholds back on the scale of raw scores.
@@ -140,9 +156,14 @@ def fit_calibration(
         ValueError: shapes that do not fit, or a label other than 0, 1 and NaN.
         NumericalError: a score is NaN.
     """
-    scores, present, absent = known_cells(labels, scores)
+    labels, scores = checked_cells(labels, scores)
     shifts = _shifts(shift, scores.shape[1])
-    return _fit(present, absent, scores, shifts, (ridge_slope, ridge_intercept))
+    slope, intercept = np.ones(len(shifts)), shifts.copy()
+    for some in _column_blocks(scores.shape):
+        sides, one = known_sides(labels[:, some]), scores[:, some]
+        fitted = _fit(*sides, one, shifts[some], (ridge_slope, ridge_intercept))
+        slope[some], intercept[some] = fitted.slope, fitted.intercept
+    return Calibration(slope, intercept)
 
 
 def out_of_fold(
@@ -171,32 +192,67 @@ def out_of_fold(
     Returns:
         float32 [N, A].
     """
-    if folds < 2:
-        raise ValueError(f"folds must be at least 2; got {folds}")
-    scores, present, absent = known_cells(labels, scores)
-    shifts, ridge = _shifts(shift, scores.shape[1]), (ridge_slope, ridge_intercept)
-    units = (
-        np.arange(len(scores)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    )
-    held, made = divide(present, absent, units, folds, seed)
-    calibrated = _fit(present, absent, scores, shifts, ridge).apply(scores)
-    for fold in range(int(made.max(initial=0))):
-        out = held == fold
-        fitted = _fit(present & ~out, absent & ~out, scores, shifts, ridge).apply(scores)
-        calibrated[out] = fitted[out]
-    whole = made == 0
-    calibrated[:, whole] = Calibration(np.ones(len(shifts)), shifts).apply(scores)[:, whole]
+    labels, scores = checked_cells(labels, scores)
+    shifts, units = _shifts(shift, scores.shape[1]), _units(groups, len(scores))
+    calibrated = np.empty(scores.shape, dtype=np.float32)
+    ridge = ridge_slope, ridge_intercept
+    for some, part in _held_out(labels, scores, shifts, units, folds, seed, ridge):
+        calibrated[:, some] = part
     return calibrated
 
 
-def calibration_report(
-    labels: ArrayLike, before: ArrayLike, after: ArrayLike, attributes: Sequence[str] | None = None
+def out_of_fold_figures(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    shift: ArrayLike | None = None,
+    attributes: Sequence[str] | None = None,
+    *,
+    folds: int = FOLDS,
+    groups: ArrayLike | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """`calibration_figures` of the raw and of the calibrated scores: {`before`, `after`}."""
-    return {
-        "before": calibration_figures(labels, before, attributes),
-        "after": calibration_figures(labels, after, attributes),
-    }
+    """`calibration_figures` of the scores of `out_of_fold`, which are never all in memory. Arguments as in both."""
+    labels, scores = checked_cells(labels, scores)
+    shifts, units = _shifts(shift, scores.shape[1]), _units(groups, len(scores))
+    names = attribute_names(attributes, scores.shape[1])
+    rows: list[dict[str, Any]] = []
+    for some, part in _held_out(labels, scores, shifts, units, folds, seed, (RIDGE_SLOPE, RIDGE_INTERCEPT)):
+        rows += _figures(labels[:, some], part, names[some])
+    return _with_means(rows)
+
+
+def _held_out(
+    labels: NDArray[Any],
+    scores: NDArray[Any],
+    shifts: FloatArray,
+    units: NDArray[np.int64],
+    folds: int,
+    seed: int,
+    ridge: tuple[float, float],
+) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """What `out_of_fold` gives, a few columns at a time."""
+    if folds < 2:
+        raise ValueError(f"folds must be at least 2; got {folds}")
+    random = np.random.default_rng(seed)
+    for some in _column_blocks(scores.shape):
+        present, absent = known_sides(labels[:, some])
+        one, moved = scores[:, some], shifts[some]
+        dealt = [divide(*sides, units, folds, random) for sides in zip(present.T, absent.T, strict=True)]
+        held, made = np.stack([part for part, _ in dealt], axis=1), np.array([count for _, count in dealt])
+        calibrated = _fit(present, absent, one, moved, ridge).apply(one)
+        for fold in range(int(made.max(initial=0))):
+            out = held == fold
+            fitted = _fit(present & ~out, absent & ~out, one, moved, ridge).apply(one)
+            calibrated[out] = fitted[out]
+        whole = made == 0
+        calibrated[:, whole] = Calibration(np.ones(len(moved)), moved).apply(one)[:, whole]
+        yield some, calibrated
+
+
+def _units(groups: ArrayLike | None, rows: int) -> NDArray[np.int64]:
+    if groups is None:
+        return np.arange(rows)
+    return np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
 
 
 def calibration_figures(
@@ -219,13 +275,24 @@ def calibration_figures(
         `ece` and `brier`, means over the attributes with a known label (None where there is none), and
         `attributes`, a dict each: `name`, `ece`, `brier` (None without a known label).
     """
-    scores, present, absent = known_cells(labels, scores)
+    labels, scores = checked_cells(labels, scores)
+    names = attribute_names(attributes, scores.shape[1])
+    return _with_means(_figures(labels, scores, names))
+
+
+def _figures(labels: NDArray[Any], scores: NDArray[Any], names: Sequence[str]) -> list[dict[str, Any]]:
+    """`name`, `ece` and `brier` of each attribute."""
     rows: list[dict[str, Any]] = []
-    for column, name in enumerate(attribute_names(attributes, scores.shape[1])):
-        known = present[:, column] | absent[:, column]
-        p, y = scores[known, column].astype(np.float64), present[known, column].astype(np.float64)
+    for column, name in enumerate(names):
+        present, absent = known_sides(labels[:, column])
+        known = present | absent
+        p, y = scores[known, column].astype(np.float64), present[known].astype(np.float64)
         brier = float(((p - y) ** 2).mean()) if len(p) else None
         rows.append({"name": name, "ece": _expected_error(p, y), "brier": brier})
+    return rows
+
+
+def _with_means(rows: list[dict[str, Any]]) -> dict[str, Any]:
     defined = [row for row in rows if row["brier"] is not None]
     means = {
         name: sum(row[name] for row in defined) / len(defined) if defined else None
@@ -250,6 +317,13 @@ def _shifts(shift: ArrayLike | None, attributes: int) -> FloatArray:
     return np.array(np.broadcast_to(shifts, (attributes,)))
 
 
+def _column_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Slices of the columns of [N, A], a few at a time, so that float64 of them stay small."""
+    width = max(1, BLOCK // max(1, shape[0]))
+    for start in range(0, shape[1], width):
+        yield slice(start, min(start + width, shape[1]))
+
+
 def _fit(
     present: BoolArray,
     absent: BoolArray,
@@ -257,12 +331,14 @@ def _fit(
     shifts: FloatArray,
     ridge: tuple[float, float],
 ) -> Calibration:
-    """`fit_calibration`, a few columns at a time, so that memory stays small."""
+    """`fit_calibration` of a few columns."""
     slope, intercept = np.ones(len(shifts)), shifts.copy()
     enough = (present.sum(axis=0) >= LEAST) & (absent.sum(axis=0) >= LEAST)
-    columns, width = np.flatnonzero(enough), max(1, BLOCK // max(1, len(scores)))
-    for start in range(0, len(columns), width):
-        some = columns[start : start + width]
+    if len(shifts) == 1:  # a long column: its known cells alone
+        known = (present | absent)[:, 0]
+        present, absent, scores = present[known], absent[known], scores[known]
+    if enough.any():
+        some = slice(None) if enough.all() else enough  # a slice makes no copy
         logits = logits_of(scores[:, some]) + shifts[some]
         line = fit_lines(present[:, some], absent[:, some], logits, np.array(ridge))
         slope[some], intercept[some] = line[0], line[0] * shifts[some] + line[1]

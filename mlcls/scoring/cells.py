@@ -1,6 +1,6 @@
 """Owns what one cell of a label matrix means: known present, known absent, predicted present."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,15 @@ from mlcls.errors import NumericalError
 from mlcls.missing import split_missing
 
 BoolArray = NDArray[np.bool_]
+
+BLOCK = 1 << 18  # cells looked at together: what stands beside a large matrix stays small
+
+
+def row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Slices of the rows of an array of this shape [N, A], each of about `BLOCK` cells, at least one row."""
+    step = max(1, BLOCK // max(1, shape[1]))
+    for start in range(0, shape[0], step):
+        yield slice(start, min(start + step, shape[0]))
 
 
 def known_cells(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[Any], BoolArray, BoolArray]:
@@ -26,6 +35,20 @@ def known_cells(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[Any], Boo
         ValueError: the shapes are not one [N, A], or a label is neither 0, 1 nor NaN.
         NumericalError: a score is NaN, so that no comparison with it means anything.
     """
+    labels, scores = checked_cells(labels, scores)
+    present, absent = np.empty(labels.shape, np.bool_), np.empty(labels.shape, np.bool_)
+    for rows in row_blocks(labels.shape):
+        present[rows], absent[rows] = known_sides(labels[rows])
+    return scores, present, absent
+
+
+def checked_cells(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Labels and scores as arrays, for whoever goes through them block by block, with `known_sides`.
+
+    Raises:
+        ValueError: the shapes are not one [N, A].
+        NumericalError: a score is NaN.
+    """
     labels, scores = np.asarray(labels), np.asarray(scores)
     if labels.ndim != 2 or labels.shape != scores.shape:
         raise ValueError(
@@ -33,19 +56,33 @@ def known_cells(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[Any], Boo
         )
     if scores.dtype.kind != "f":  # decisions given as 0 and 1 are scores too
         scores = scores.astype(np.float32)
-    lost = np.isnan(scores)
-    if lost.any():
+    lost, first = 0, -1
+    for rows in row_blocks(scores.shape):
+        nan = np.isnan(scores[rows])
+        if nan.any():
+            lost += int(nan.sum())
+            first = rows.start + int(nan.any(axis=1).argmax()) if first < 0 else first
+    if lost:
         raise NumericalError(
-            f"{int(lost.sum())} of {scores.size} scores are NaN, the first in row "
-            f"{int(lost.any(axis=1).argmax())} (counted from 0): weights or inputs of the model are not "
+            f"{lost} of {scores.size} scores are NaN, the first in row "
+            f"{first} (counted from 0): weights or inputs of the model are not "
             "finite. Train again with lower --lr-head and --lr-finetune, or with --precision fp32"
         )
+    return labels, scores
+
+
+def known_sides(labels: NDArray[Any]) -> tuple[BoolArray, BoolArray]:
+    """Which labels, of any shape, are known to be present, and which absent.
+
+    Raises:
+        ValueError: a label is neither 0, 1 nor NaN.
+    """
     values, known = split_missing(labels)
     present = values == 1  # an unknown is filled with 0, so it is never present
     absent = (values == 0) & known
     if np.count_nonzero(known) != np.count_nonzero(present) + np.count_nonzero(absent):
         raise ValueError("a label is neither 0 (absent), 1 (present) nor NaN (unknown)")
-    return scores, present, absent
+    return present, absent
 
 
 def is_present(scores: ArrayLike, thresholds: ArrayLike) -> BoolArray:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlcls.scoring.cells import BoolArray, known_cells
+from mlcls.scoring.cells import BoolArray, checked_cells, known_sides
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -84,13 +84,14 @@ def rank_p_values(labels: ArrayLike, scores: ArrayLike, *, groups: ArrayLike | N
         ValueError: shapes that do not fit, or a label other than 0, 1 and NaN.
         NumericalError: a score is NaN.
     """
-    scores, present, absent = known_cells(labels, scores)
-    if groups is not None:
-        present, absent = _representatives(present, absent, np.asarray(groups))
+    labels, scores = checked_cells(labels, scores)
+    order, starts = (None, None) if groups is None else _runs(np.asarray(groups), len(labels))
     p = np.full(scores.shape[1], np.nan)
     for column in range(scores.shape[1]):
-        one = scores[:, column]
-        positives, negatives = one[present[:, column]], one[absent[:, column]]
+        one, sides = scores[:, column], known_sides(labels[:, column])
+        if order is not None and starts is not None:
+            sides = _first_of_each(sides[0], order, starts), _first_of_each(sides[1], order, starts)
+        positives, negatives = one[sides[0]], one[sides[1]]
         if len(positives) and len(negatives):
             p[column] = rank_p_value(positives, negatives)
     return p
@@ -210,25 +211,24 @@ def _dealt_tail(ranks: IntArray, ties: IntArray, taken: IntArray, m: int) -> flo
     return p
 
 
-def _representatives(
-    present: BoolArray, absent: BoolArray, groups: NDArray[Any]
-) -> tuple[BoolArray, BoolArray]:
-    """The masks with one cell left of each group and known label: the first."""
-    if groups.shape != present.shape[:1]:
-        raise ValueError(f"groups must be [{len(present)}], one an image; got {groups.shape}")
+def _runs(groups: NDArray[Any], rows: int) -> tuple[NDArray[np.intp], NDArray[np.intp]] | tuple[None, None]:
+    """Rows in an order in which a group's stand together, the first on top, and where each group starts there.
+
+    None where every row is a group of its own.
+    """
+    if groups.shape != (rows,):
+        raise ValueError(f"groups must be [{rows}], one an image; got {groups.shape}")
     codes = np.unique(groups, return_inverse=True)[1]
-    order = np.argsort(codes, kind="stable")  # so that a group's images stand together, the first on top
+    order = np.argsort(codes, kind="stable")
     starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
-    if len(starts) == len(order):
-        return present, absent  # every image is a group of its own
-    return _first_of_each(present, order, starts), _first_of_each(absent, order, starts)
+    return (None, None) if len(starts) == len(order) else (order, starts)
 
 
 def _first_of_each(mask: BoolArray, order: NDArray[np.intp], starts: NDArray[np.intp]) -> BoolArray:
+    """The mask [N] with one cell left of each group: the first."""
     first = np.zeros_like(mask)
-    sizes = np.diff(starts, append=len(order))
-    for column in range(mask.shape[1]):
-        seen = np.cumsum(mask[order, column])
-        before = np.where(starts > 0, seen[starts - 1], 0)
-        first[order, column] = mask[order, column] & (seen - np.repeat(before, sizes) == 1)
+    ordered = mask[order]
+    seen = np.cumsum(ordered)
+    before = np.where(starts > 0, seen[starts - 1], 0)
+    first[order] = ordered & (seen - np.repeat(before, np.diff(starts, append=len(order))) == 1)
     return first

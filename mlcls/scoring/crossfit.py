@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlcls.scoring.cells import BoolArray, is_present
+from mlcls.scoring.cells import BoolArray, is_present, row_blocks
 from mlcls.scoring.estimators import Known, estimator_named, read_known
 from mlcls.scoring.objectives import Cuts, Objective, parse_objective
-from mlcls.scoring.optima import IntArray, judge
+from mlcls.scoring.optima import FloatArray, IntArray, judge
 
 FOLDS = 5
 RESAMPLES = 100  # of the robust estimator in each fold: half of what the thresholds themselves get
@@ -66,27 +66,40 @@ def cross_fit(
         RecipeError: an unknown objective or estimator.
         ValueError: as `tune_report`; fewer than 2 folds.
     """
+    aim = parse_objective(objective) if isinstance(objective, str) else objective
+    return cross_fit_known(read_known(labels, scores, groups), aim, estimator, folds=folds, seed=seed)
+
+
+def cross_fit_known(
+    known: Known, aim: Objective, estimator: str = "robust", *, folds: int = FOLDS, seed: int = 0
+) -> CrossFit:
+    """`cross_fit` of labels and scores that were checked already."""
     if folds < 2:
         raise ValueError(f"folds must be at least 2; got {folds}")
-    aim = parse_objective(objective) if isinstance(objective, str) else objective
     estimate = estimator_named(estimator)
-    known = read_known(labels, scores, groups)
-    present, absent = known.present, known.absent
-    fold_of, made = divide_images(present, absent, known.units, folds, seed)
-    counts = np.zeros((present.shape[1], 4), dtype=np.int64)
+    fold_of, made = divide_images(known.present, known.absent, known.units, folds, seed)
+    counts = np.zeros((known.scores.shape[1], 4), dtype=np.int64)
     if aim.rank is None:
         made = np.zeros_like(made)
     for fold in range(folds if made.any() else 0):
         out = fold_of == fold
-        kept = Known(known.scores, present & ~out[:, None], absent & ~out[:, None], known.units)
-        thresholds = estimate(kept, aim, RESAMPLES if estimator == "robust" else 0, seed).thresholds
-        yes = is_present(known.scores[out], thresholds)
-        one, zero = present[out], absent[out]
-        counts += np.stack([cell.sum(axis=0) for cell in (zero & ~yes, zero & yes, one & ~yes, one & yes)], 1)
+        resamples = RESAMPLES if estimator == "robust" else 0
+        counts += _decided(known, out, estimate(known.without(out), aim, resamples, seed).thresholds)
     counts[made == 0] = 0
     rows = zip(counts.tolist(), made.tolist(), strict=True)
     pairs = [_figures(row, aim) if divided else (None, None) for row, divided in rows]
     return CrossFit(tuple(value for value, _ in pairs), tuple(f1 for _, f1 in pairs), counts, made)
+
+
+def _decided(known: Known, out: BoolArray, thresholds: FloatArray) -> IntArray:
+    """The known cells of the rows `out` [N] counted as tn, fp, fn, tp: int64 [A, 4]."""
+    counts = np.zeros((known.scores.shape[1], 4), dtype=np.int64)
+    for rows in row_blocks(known.scores.shape):
+        some = out[rows]
+        yes = is_present(known.scores[rows][some], thresholds)
+        one, zero = known.present[rows][some], known.absent[rows][some]
+        counts += np.stack([cell.sum(axis=0) for cell in (zero & ~yes, zero & yes, one & ~yes, one & yes)], 1)
+    return counts
 
 
 def divide_images(
@@ -115,7 +128,7 @@ def divide_images(
         )
         fold[waiting] = _to_the_emptiest(have, total, len(waiting))
     fold_of = fold[units]
-    reached = [len(np.unique(fold_of[side])) for side in sides]
+    reached = [np.count_nonzero(np.bincount(fold_of[side], minlength=folds)) for side in sides]
     made = np.minimum(*np.array(reached, dtype=np.int64).reshape(2, -1))
     return fold_of, np.where(made < 2, 0, made)
 
@@ -127,35 +140,35 @@ def _to_the_emptiest(have: IntArray, total: IntArray, count: int) -> IntArray:
 
 
 def divide(
-    present: BoolArray, absent: BoolArray, units: IntArray, folds: int, seed: int
-) -> tuple[NDArray[np.int16], IntArray]:
-    """Deal each attribute's known cells into folds, whole units, positives and negatives evenly.
+    present: BoolArray, absent: BoolArray, units: IntArray, folds: int, random: np.random.Generator
+) -> tuple[NDArray[np.int16], int]:
+    """Deal one attribute's known cells into folds, whole units, positives and negatives evenly.
+
+    Args:
+        present, absent: [N], which cells are known to be so.
+        units: int64 [N], from 0.
 
     Returns:
-        held: int16 [N, A], the fold of each cell of an attribute that is divided, -1 elsewhere.
-        made: int64 [A], how many folds each attribute has, 0 where it is not divided.
+        held: int16 [N], the fold of each known cell, -1 elsewhere, and everywhere where it is not divided.
+        made: how many folds there are, 0 where it is not divided.
     """
-    random = np.random.default_rng(seed)
-    held = np.full(present.shape, -1, dtype=np.int16)
-    made = np.zeros(present.shape[1], dtype=np.int64)
+    held = np.full(len(present), -1, dtype=np.int16)
     size = int(units.max()) + 1 if len(units) else 0
-    for column in range(present.shape[1]):
-        positive = np.bincount(units[present[:, column]], minlength=size)
-        negative = np.bincount(units[absent[:, column]], minlength=size)
-        count = min(folds, int(np.count_nonzero(positive)), int(np.count_nonzero(negative)))
-        if count < 2:
-            continue
-        made[column] = count
-        shuffled = random.permutation(size)
-        fold = np.empty(size, dtype=np.int16)
-        # units with a positive are dealt in turns, those with most first; the others in turns from the last
-        for cells, chosen, turn in ((positive, positive > 0, 1), (negative, positive == 0, -1)):
-            some = shuffled[chosen[shuffled]]
-            some = some[np.argsort(-cells[some], kind="stable")]
-            fold[some] = np.resize(np.arange(count)[::turn], len(some))
-        known = present[:, column] | absent[:, column]
-        held[known, column] = fold[units[known]]
-    return held, made
+    positive = np.bincount(units[present], minlength=size)
+    negative = np.bincount(units[absent], minlength=size)
+    count = min(folds, int(np.count_nonzero(positive)), int(np.count_nonzero(negative)))
+    if count < 2:
+        return held, 0
+    shuffled = random.permutation(size)
+    fold = np.empty(size, dtype=np.int16)
+    # units with a positive are dealt in turns, those with most first; the others in turns from the last
+    for cells, chosen, turn in ((positive, positive > 0, 1), (negative, positive == 0, -1)):
+        some = shuffled[chosen[shuffled]]
+        some = some[np.argsort(-cells[some], kind="stable")]
+        fold[some] = np.resize(np.arange(count)[::turn], len(some))
+    known = present | absent
+    held[known] = fold[units[known]]
+    return held, count
 
 
 def _figures(counts: list[int], aim: Objective) -> tuple[float | None, float | None]:

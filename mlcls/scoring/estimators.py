@@ -1,7 +1,7 @@
 """Owns how a threshold is estimated from few labels: `robust`, drawn toward all attributes, and `exact`."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlcls.errors import RecipeError
 from mlcls.naming import suggest
-from mlcls.scoring.cells import BoolArray, known_cells
+from mlcls.scoring.cells import BoolArray, known_cells, row_blocks
 from mlcls.scoring.objectives import Cuts, Merit, Objective
 from mlcls.scoring.optima import (
     UNTUNED,
@@ -34,6 +34,7 @@ FLAG = "--estimator"
 LEAST_POSITIVE = 3  # with fewer known positives an optimum is an accident
 RESAMPLES = 200
 PULL = 3.0  # how many known positives the threshold of all attributes weighs as much as
+WEIGHTS = 1 << 26  # bytes of bootstrap weights held at a time, or one a cell where that is more
 COMMON_CUTS = 512  # thresholds at which all attributes are judged together
 END = 1e-8  # a probability this near to 0 or 1 has the logit of this one: 0 and what is above 1 have none
 
@@ -46,20 +47,37 @@ class Known:
         scores: [N, A] probabilities.
         present, absent: bool [N, A]; a cell in neither is unknown.
         units: int64 [N], 0 to U - 1: the image, or the group of images, that each row belongs to.
+        rows: bool [N], which rows take part; None: all.
     """
 
     scores: NDArray[Any]
     present: BoolArray
     absent: BoolArray
     units: IntArray
+    rows: BoolArray | None = None
 
     def sides(self, column: int) -> tuple[Side, Side]:
         """The known positives and negatives of one attribute."""
-        scores = self.scores[:, column]
-        return (
-            side(scores, self.present[:, column], self.units),
-            side(scores, self.absent[:, column], self.units),
+        scores, *cells = (
+            np.ascontiguousarray(one[:, column]) for one in (self.scores, self.present, self.absent)
         )
+        positive, negative = (side(scores, self._taking_part(one), self.units) for one in cells)
+        return positive, negative
+
+    def counts(self) -> tuple[IntArray, IntArray]:
+        """The known positives and negatives of each attribute, [A] each."""
+        totals = np.zeros((2, self.scores.shape[1]), dtype=np.int64)
+        for rows in row_blocks(self.scores.shape):
+            for number, cells in enumerate((self.present[rows], self.absent[rows])):
+                totals[number] += (cells if self.rows is None else cells[self.rows[rows]]).sum(axis=0)
+        return totals[0], totals[1]
+
+    def without(self, rows: BoolArray) -> "Known":
+        """The same without these rows, [N]."""
+        return replace(self, rows=self._taking_part(~rows))
+
+    def _taking_part(self, cells: BoolArray) -> BoolArray:
+        return cells if self.rows is None else cells & self.rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +149,7 @@ def exact(known: Known, aim: Objective, resamples: int, seed: int) -> Estimate:
     if aim.rank is None:
         return Estimate(np.full(count, aim.numbers[0]), np.empty((0, count)), (None,) * count)
     thresholds, notes = np.full(count, UNTUNED), [""] * count
-    draws = np.full((resamples, count), np.nan)
-    weights = _weights(known, resamples, seed)
+    cuts_of: dict[int, FloatArray] = {}
     for column in range(count):
         positives, negatives = known.sides(column)
         notes[column] = _too_few(len(positives.scores), len(negatives.scores))
@@ -144,8 +161,14 @@ def exact(known: Known, aim: Objective, resamples: int, seed: int) -> Estimate:
         thresholds[column] = cuts[best]
         notes[column] = _unmet(aim, counts, merit, best)
         if resamples:
-            found, both = _resampled_optima(aim, positives, negatives, weights)
-            draws[both, column] = found
+            cuts_of[column] = by_preference(thinned_cuts(positives, negatives))
+    draws = np.full((resamples, count), np.nan)
+    for some, weights in _weights(known, resamples if cuts_of else 0, seed):
+        for column, cuts in cuts_of.items():
+            resampled, both = resampled_cuts(*known.sides(column), cuts, weights)
+            if both.any():
+                draws[some, column][both] = cuts[first_best(judge_resamples(aim, resampled))]
+        del weights  # before the next ones are drawn
     return Estimate(thresholds, draws, tuple(note or None for note in notes))
 
 
@@ -168,7 +191,7 @@ def robust(known: Known, aim: Objective, resamples: int, seed: int) -> Estimate:
     if aim.rank is None or _has_floor(aim):
         return exact(known, aim, resamples, seed)
     resamples = resamples or RESAMPLES
-    positive, negative = known.present.sum(axis=0), known.absent.sum(axis=0)
+    positive, negative = known.counts()
     both = (positive > 0) & (negative > 0)
     count = known.scores.shape[1]
     if positive[both].sum() < LEAST_POSITIVE:
@@ -177,7 +200,7 @@ def robust(known: Known, aim: Objective, resamples: int, seed: int) -> Estimate:
             for pair in zip(positive.tolist(), negative.tolist(), strict=True)
         )
         return Estimate(np.full(count, UNTUNED), np.full((resamples, count), np.nan), notes)
-    own, common = _own_and_common(known, aim, np.flatnonzero(both), _weights(known, resamples, seed))
+    own, common = _own_and_common(known, aim, np.flatnonzero(both), resamples, seed)
     draws = _drawn(_logit(own), _logit(common), positive)
     at_ends = _drawn(own, common, positive)  # the same means of the probabilities themselves
     found = _probability(_mean(draws, _logit(common)), _mean(at_ends, common))
@@ -229,24 +252,18 @@ def _probability(logits: FloatArray, at_ends: FloatArray) -> FloatArray:
     return np.where(np.abs(logits) >= last, at_ends, 1 / (1 + np.exp(-logits)))
 
 
-def _weights(known: Known, resamples: int, seed: int) -> NDArray[np.float32]:
+def _weights(known: Known, resamples: int, seed: int) -> Iterator[tuple[slice, NDArray[np.uint8]]]:
+    """Which resamples, and how often each unit is in them, [units, B]: so many that no weight a cell is held."""
     units = int(known.units.max()) + 1 if len(known.units) else 0
-    return draw_weights(units, resamples if units else 0, np.random.default_rng(seed))
-
-
-def _resampled_optima(
-    aim: Objective, positives: Side, negatives: Side, weights: NDArray[np.float32]
-) -> tuple[FloatArray, BoolArray]:
-    """The best threshold in each resample with both classes, [B'], and which those are, [B]."""
-    cuts = by_preference(thinned_cuts(positives, negatives))
-    counts, both = resampled_cuts(positives, negatives, cuts, weights)
-    if not both.any():
-        return np.empty(0), both
-    return cuts[first_best(judge_resamples(aim, counts))], both
+    random = np.random.default_rng(seed)
+    step = max(1, max(WEIGHTS, known.scores.size) // max(1, units))
+    for start in range(0, resamples if units else 0, step):
+        some = slice(start, min(start + step, resamples))
+        yield some, draw_weights(units, some.stop - start, random)
 
 
 def _own_and_common(
-    known: Known, aim: Objective, columns: IntArray, weights: NDArray[np.float32]
+    known: Known, aim: Objective, columns: IntArray, resamples: int, seed: int
 ) -> tuple[FloatArray, FloatArray]:
     """Each resample's optimum of each attribute, [R, A], and for all attributes at once, [R].
 
@@ -255,16 +272,19 @@ def _own_and_common(
     every = [by_preference(thinned_cuts(*known.sides(column))) for column in columns]
     grid = np.unique(np.concatenate(every))
     grid = by_preference(grid[evenly(len(grid), COMMON_CUTS)])
-    total = np.zeros((len(grid), weights.shape[1]))
-    own = np.full((weights.shape[1], known.scores.shape[1]), np.nan)
-    for column, cuts in zip(columns, every, strict=True):
-        positives, negatives = known.sides(column)
-        counts, both = resampled_cuts(positives, negatives, np.concatenate([cuts, grid]), weights)
-        if both.any():
-            own[both, column] = cuts[first_best(judge_resamples(aim, counts[: len(cuts)]))]
-            n = len(positives.scores)
-            total[:, both] += n / (n + PULL) * judge_resamples(aim, counts[len(cuts) :])[0]
-    return own, grid[total.argmax(axis=0)]
+    own, common = np.full((resamples, known.scores.shape[1]), np.nan), np.empty(resamples)
+    for some, weights in _weights(known, resamples, seed):
+        total = np.zeros((len(grid), weights.shape[1]))
+        for column, cuts in zip(columns, every, strict=True):
+            positives, negatives = known.sides(column)
+            counts, both = resampled_cuts(positives, negatives, np.concatenate([cuts, grid]), weights)
+            if both.any():
+                own[some, column][both] = cuts[first_best(judge_resamples(aim, counts[: len(cuts)]))]
+                n = len(positives.scores)
+                total[:, both] += n / (n + PULL) * judge_resamples(aim, counts[len(cuts) :])[0]
+        common[some] = grid[total.argmax(axis=0)]
+        del weights
+    return own, common
 
 
 def _moved_midway(known: Known, thresholds: FloatArray, own: BoolArray) -> FloatArray:
@@ -272,9 +292,10 @@ def _moved_midway(known: Known, thresholds: FloatArray, own: BoolArray) -> Float
 
     One that is hardly the attribute's `own` stays as it is: around one or two positives gaps are wide.
     """
-    cells, moved = known.present | known.absent, thresholds.copy()
-    for a in np.flatnonzero(own):
-        moved[a] = midway(float(thresholds[a]), known.scores[cells[:, a], a])
+    moved = thresholds.copy()
+    for a in np.flatnonzero(own).tolist():
+        scores = np.concatenate([one.scores for one in known.sides(a)])
+        moved[a] = midway(float(thresholds[a]), scores)
     return moved
 
 

@@ -1,19 +1,33 @@
 """Owns the figures: precision to AUROC, for each attribute, macro and micro, over known labels alone."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlcls.scoring.cells import BoolArray, attribute_names, is_present, known_cells
-from mlcls.scoring.sample_metrics import image_decisions, image_rankings, mean_of_defined
+from mlcls.scoring.cells import (
+    BoolArray,
+    attribute_names,
+    checked_cells,
+    is_present,
+    known_sides,
+    row_blocks,
+)
+from mlcls.scoring.ranking import column_rankings, pooled_ranking
+from mlcls.scoring.sample_metrics import (
+    DECISIONS,
+    RANKINGS,
+    image_decisions,
+    image_rankings,
+    mean_of_defined,
+)
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 FIGURES = ("precision", "recall", "f1", "accuracy", "average_precision", "auroc")
-BLOCK = 1 << 18  # positives looked up at a time, so that pooling 10 million cells stays a few MB
 
 
 def evaluate(
@@ -47,29 +61,27 @@ def evaluate(
         ValueError: shapes that do not fit, or a label other than 0, 1 and NaN.
         NumericalError: a score is NaN.
     """
-    scores, present, absent = known_cells(labels, scores)
+    labels, scores = checked_cells(labels, scores)
     names = attribute_names(attributes, scores.shape[1])
     limits = thresholds_per_attribute(thresholds, scores.shape[1])
-    predicted = is_present(scores, limits)
-    counts = _confusion(present, absent, predicted)
-    ranking = _column_ranking(scores, present, absent)
+    seen = _go_through(labels, scores, limits)
+    ranking = column_rankings(labels, scores)
     rows = [
         _attribute(*row)
-        for row in zip(names, limits.tolist(), counts.tolist(), ranking.tolist(), strict=True)
+        for row in zip(names, limits.tolist(), seen.counts.tolist(), ranking.tolist(), strict=True)
     ]
     defined = [row for row in rows if row["auroc"] is not None]
-    pooled = _ranking(scores[present], scores[absent])
-    decisions = image_decisions(present, absent, predicted)
-    rankings = image_rankings(scores, present, absent)
+    total = seen.counts.sum(axis=0).tolist()
+    pooled = pooled_ranking(labels, scores, total[2] + total[3], total[0] + total[1])
     return {
         "n": int(scores.shape[0]),
-        "known_share": float(counts.sum()) / scores.size if scores.size else None,
+        "known_share": sum(total) / scores.size if scores.size else None,
         "macro": {name: _mean([row[name] for row in defined]) for name in FIGURES},
-        "micro": _figures(counts.sum(axis=0).tolist(), pooled),
-        "samples": {name: mean_of_defined(values) for name, values in decisions.items()},
-        "hamming_loss": _hamming_loss(present, absent, predicted),
-        "exact_match": _exact_match(present, absent, predicted),
-        **{name: mean_of_defined(values) for name, values in rankings.items()},
+        "micro": _figures(total, pooled),
+        "samples": {name: seen.images[name] for name in DECISIONS},
+        "hamming_loss": seen.hamming_loss,
+        "exact_match": seen.exact_match,
+        **{name: seen.images[name] for name in RANKINGS},
         "undefined": [row["name"] for row in rows if row["auroc"] is None],
         "attributes": rows,
     }
@@ -81,7 +93,7 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> FloatArray:
     The step-wise sum of scikit-learn's `average_precision_score`, sum over (R_n - R_(n-1)) * P_n, which is
     the mean over positives of the precision at each one's own score. Arguments as in `evaluate`.
     """
-    return _column_ranking(*known_cells(labels, scores))[:, 0]
+    return column_rankings(*checked_cells(labels, scores))[:, 0]
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> FloatArray:
@@ -90,15 +102,7 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> FloatArray:
     The probability that a positive scores above a negative, ties counting half (Hanley & McNeil 1982); equal
     to scikit-learn's `roc_auc_score`. Arguments as in `evaluate`.
     """
-    return _column_ranking(*known_cells(labels, scores))[:, 1]
-
-
-def confusion_counts(labels: ArrayLike, scores: ArrayLike, thresholds: ArrayLike) -> IntArray:
-    """Known cells of each attribute counted as tn, fp, fn, tp: int64 [A, 4]. Arguments as in `evaluate`."""
-    scores, present, absent = known_cells(labels, scores)
-    return _confusion(
-        present, absent, is_present(scores, thresholds_per_attribute(thresholds, scores.shape[1]))
-    )
+    return column_rankings(*checked_cells(labels, scores))[:, 1]
 
 
 def hamming_loss(labels: ArrayLike, scores: ArrayLike, thresholds: ArrayLike) -> float | None:
@@ -106,10 +110,10 @@ def hamming_loss(labels: ArrayLike, scores: ArrayLike, thresholds: ArrayLike) ->
 
     Arguments as in `evaluate`.
     """
-    scores, present, absent = known_cells(labels, scores)
-    return _hamming_loss(
-        present, absent, is_present(scores, thresholds_per_attribute(thresholds, scores.shape[1]))
-    )
+    labels, scores = checked_cells(labels, scores)
+    return _go_through(
+        labels, scores, thresholds_per_attribute(thresholds, scores.shape[1]), images=False
+    ).hamming_loss
 
 
 def exact_match(labels: ArrayLike, scores: ArrayLike, thresholds: ArrayLike) -> float | None:
@@ -117,10 +121,10 @@ def exact_match(labels: ArrayLike, scores: ArrayLike, thresholds: ArrayLike) -> 
 
     None when no image has a known label. Arguments as in `evaluate`.
     """
-    scores, present, absent = known_cells(labels, scores)
-    return _exact_match(
-        present, absent, is_present(scores, thresholds_per_attribute(thresholds, scores.shape[1]))
-    )
+    labels, scores = checked_cells(labels, scores)
+    return _go_through(
+        labels, scores, thresholds_per_attribute(thresholds, scores.shape[1]), images=False
+    ).exact_match
 
 
 def thresholds_per_attribute(thresholds: ArrayLike, count: int) -> FloatArray:
@@ -132,52 +136,59 @@ def thresholds_per_attribute(thresholds: ArrayLike, count: int) -> FloatArray:
     return np.broadcast_to(limits, (count,))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """What one pass over the images counts.
+
+    Attributes:
+        counts: int64 [A, 4], known cells of each attribute: tn, fp, fn, tp.
+        judged, wrong: images with a known label, and those of them with a wrong one.
+        images: the means of `DECISIONS` and `RANKINGS` over the images that have them.
+    """
+
+    counts: IntArray
+    judged: int
+    wrong: int
+    images: dict[str, float | None]
+
+    @property
+    def hamming_loss(self) -> float | None:
+        total = int(self.counts.sum())
+        return int(self.counts[:, 1:3].sum()) / total if total else None
+
+    @property
+    def exact_match(self) -> float | None:
+        return (self.judged - self.wrong) / self.judged if self.judged else None
+
+
+def _go_through(labels: NDArray[Any], scores: NDArray[Any], limits: FloatArray, images: bool = True) -> _Seen:
+    """Count block by block, so that no mask of the whole matrix is made.
+
+    Args:
+        images: whether the figures of images are wanted.
+    """
+    counts, judged, wrong = np.zeros((labels.shape[1], 4), dtype=np.int64), 0, 0
+    figures = {name: np.empty(len(labels)) for name in (*DECISIONS, *RANKINGS)} if images else {}
+    for rows in row_blocks(labels.shape):
+        present, absent = known_sides(labels[rows])
+        predicted = is_present(scores[rows], limits)
+        counts += _confusion(present, absent, predicted)
+        judged += int(np.count_nonzero((present | absent).any(axis=1)))
+        # an image without a known label is never wrong
+        wrong += int(np.count_nonzero(((present & ~predicted) | (absent & predicted)).any(axis=1)))
+        if images:
+            found = image_decisions(present, absent, predicted)
+            found |= image_rankings(scores[rows], present, absent)
+            for name, values in found.items():
+                figures[name][rows] = values
+    means = {name: mean_of_defined(values) for name, values in figures.items()}
+    return _Seen(counts, judged, wrong, means)
+
+
 def _confusion(present: BoolArray, absent: BoolArray, predicted: BoolArray) -> IntArray:
     positive, negative = present.sum(axis=0), absent.sum(axis=0)
     tp, fp = (present & predicted).sum(axis=0), (absent & predicted).sum(axis=0)
     return np.stack([negative - fp, fp, positive - tp, tp], axis=1).astype(np.int64)
-
-
-def _hamming_loss(present: BoolArray, absent: BoolArray, predicted: BoolArray) -> float | None:
-    known = np.count_nonzero(present) + np.count_nonzero(absent)
-    wrong = np.count_nonzero(present & ~predicted) + np.count_nonzero(absent & predicted)
-    return wrong / known if known else None
-
-
-def _exact_match(present: BoolArray, absent: BoolArray, predicted: BoolArray) -> float | None:
-    judged = (present | absent).any(axis=1)
-    wrong = ((present & ~predicted) | (absent & predicted)).any(axis=1)  # an unjudged image is never wrong
-    images = np.count_nonzero(judged)
-    return (images - np.count_nonzero(wrong)) / images if images else None
-
-
-def _column_ranking(scores: NDArray[Any], present: BoolArray, absent: BoolArray) -> FloatArray:
-    """[A, 2]: average precision and AUROC of each attribute."""
-    ranking = np.full((scores.shape[1], 2), np.nan)
-    for column in range(scores.shape[1]):
-        one = scores[:, column]
-        ranking[column] = _ranking(one[present[:, column]], one[absent[:, column]])
-    return ranking
-
-
-def _ranking(positives: NDArray[Any], negatives: NDArray[Any]) -> tuple[float, float]:
-    """Average precision and AUROC of one pool of scores, NaN both when a side is empty.
-
-    Sorting the two sides apart needs no index array, and equal scores need no care: each positive looks up
-    how many of either side lie at or above it.
-    """
-    P, N = len(positives), len(negatives)
-    if not P or not N:
-        return float("nan"), float("nan")
-    positives, negatives = np.sort(positives), np.sort(negatives)
-    precision, wins = 0.0, 0
-    for start in range(0, P, BLOCK):
-        block = positives[start : start + BLOCK]
-        below = np.searchsorted(negatives, block, side="left")
-        tp = P - np.searchsorted(positives, block, side="left")
-        precision += float((tp / (tp + (N - below))).sum())
-        wins += int(below.sum()) + int(np.searchsorted(negatives, block, side="right").sum())
-    return precision / P, wins / (2 * P * N)
 
 
 def _figures(counts: Sequence[int], ranking: Sequence[float]) -> dict[str, float | None]:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlcls.scoring.cells import is_present, known_cells
+from mlcls.scoring.cells import checked_cells, is_present, known_sides, row_blocks
 
 
 def confident_mistakes(
@@ -26,10 +26,15 @@ def confident_mistakes(
     Raises:
         ValueError, NumericalError: as `known_cells`.
     """
-    scores, present, absent = known_cells(labels, scores)
-    predicted = is_present(scores, thresholds)
-    rows, columns = np.nonzero((present & ~predicted) | (absent & predicted))
-    distance = np.abs(scores[rows, columns].astype(np.float64) - present[rows, columns])
+    labels, scores = checked_cells(labels, scores)
+    found = [np.empty((2, 0), np.int64)]
+    for block in row_blocks(labels.shape):
+        present, absent = known_sides(labels[block])
+        predicted = is_present(scores[block], thresholds)
+        wrong = np.nonzero((present & ~predicted) | (absent & predicted))
+        found.append(np.stack([wrong[0] + block.start, wrong[1]]))
+    rows, columns = np.concatenate(found, axis=1)
+    distance = np.abs(scores[rows, columns].astype(np.float64) - labels[rows, columns])
     order = np.lexsort((columns, rows, -distance))
     rows, columns = rows[order], columns[order]
     turn = np.zeros(len(rows), dtype=np.int64)  # the how-manieth mistake of its attribute

@@ -15,6 +15,8 @@ IntArray = NDArray[np.int64]
 
 UNTUNED = 0.5
 MOST_CUTS = 512  # more ways to part the scores are thinned before they are resampled
+LINE = 16  # resamples written together, so that each line of the memory is fetched once
+UNITS = 1 << 14  # units whose weights are added at a time: some MB as float32
 
 BUILT_IN = tuple(rank for rank, _ in OBJECTIVES.values() if rank is not None)
 
@@ -111,8 +113,8 @@ class Side:
     """The known positives (or negatives) of one attribute.
 
     Attributes:
-        scores: [P], ascending.
-        units: int64 [P], the image (or group of images) that each belongs to.
+        scores: [P].
+        units: int64 [P], ascending, the image (or group of images) that each belongs to.
     """
 
     scores: NDArray[Any]
@@ -120,10 +122,12 @@ class Side:
 
 
 def side(scores: NDArray[Any], where: NDArray[np.bool_], units: IntArray) -> Side:
-    """Those of `scores` [N] where `where` [N], with their `units` [N], in ascending order."""
-    rows = np.flatnonzero(where)
-    rows = rows[np.argsort(scores[rows], kind="stable")]
-    return Side(scores[rows], units[rows])
+    """Those of `scores` [N] where `where` [N], with their `units` [N], in the order of these."""
+    scores, units = scores[where], units[where]
+    if (units[1:] < units[:-1]).any():
+        order = np.argsort(units, kind="stable")
+        scores, units = scores[order], units[order]
+    return Side(scores, units)
 
 
 def thinned_cuts(positives: Side, negatives: Side) -> FloatArray:
@@ -136,7 +140,7 @@ def thinned_cuts(positives: Side, negatives: Side) -> FloatArray:
     if len(thresholds) <= MOST_CUTS:
         return thresholds
     chosen = [
-        np.searchsorted(levels, one.scores[evenly(len(one.scores), MOST_CUTS // 2 - 1)])
+        np.searchsorted(levels, np.sort(one.scores)[evenly(len(one.scores), MOST_CUTS // 2 - 1)])
         for one in (positives, negatives)
     ]
     kept: FloatArray = thresholds[np.unique(np.concatenate([*chosen, [0, len(levels)]]))]
@@ -153,16 +157,24 @@ def by_preference(thresholds: FloatArray) -> FloatArray:
     return thresholds[np.lexsort((-thresholds, np.abs(thresholds - UNTUNED)))]
 
 
-def draw_weights(units: int, resamples: int, random: np.random.Generator) -> NDArray[np.float32]:
-    """How often each of the units is in each bootstrap sample (Efron 1979), [units, resamples]."""
-    weights = np.empty((units, resamples), dtype=np.float32)
-    for column in range(resamples):
-        weights[:, column] = np.bincount(random.integers(units, size=units), minlength=units)
+def draw_weights(units: int, resamples: int, random: np.random.Generator) -> NDArray[np.uint8]:
+    """How often each of the units is in each bootstrap sample (Efron 1979), [units, resamples].
+
+    256 times the same one of 256 units or more is as good as impossible (below 1e-500).
+    """
+    weights = np.empty((units, resamples), dtype=np.uint8)
+    for start in range(0, resamples, LINE):
+        some = weights[:, start : start + LINE]
+        drawn = [
+            np.bincount(random.integers(units, size=units), minlength=units).astype(np.uint8)
+            for _ in range(some.shape[1])
+        ]
+        some[...] = np.stack(drawn, axis=1)
     return weights
 
 
 def resampled_cuts(
-    positives: Side, negatives: Side, thresholds: FloatArray, weights: NDArray[np.float32]
+    positives: Side, negatives: Side, thresholds: FloatArray, weights: NDArray[np.uint8]
 ) -> tuple[Cuts, NDArray[np.bool_]]:
     """What `thresholds` [K] predict present in those of B resamples that have both classes.
 
@@ -170,29 +182,31 @@ def resampled_cuts(
         cuts: `tp` and `fp` are [K, B'], `positive` and `negative` [B'].
         both: bool [B], the B' resamples.
     """
-    tp, positive = _at_or_above(positives, thresholds, weights)
-    fp, negative = _at_or_above(negatives, thresholds, weights)
-    both = (positive > 0) & (negative > 0)
-    return Cuts(tp[:, both], fp[:, both], positive[both], negative[both]), both
-
-
-def _at_or_above(
-    one: Side, thresholds: FloatArray, weights: NDArray[np.float32]
-) -> tuple[IntArray, IntArray]:
-    """Resampled counts at or above each threshold, [K, B], and in all, [B]."""
-    from scipy.sparse import csr_matrix  # here, so that `predict`, which reads thresholds, need not load it
-
     order = np.argsort(thresholds)
-    ends = np.searchsorted(one.scores, thresholds[order], side="left")
-    # the cells between two neighbouring thresholds are a row; float32 adds whole numbers exactly up to 2^24
-    parts = csr_matrix(
-        (np.ones(len(one.units), np.float32), one.units, [0, *ends, len(one.units)]),
-        shape=(len(thresholds) + 1, len(weights)),
-    )
-    above = np.cumsum((parts @ weights)[::-1], axis=0, dtype=np.int64)[::-1]
-    counts = np.empty((len(thresholds), weights.shape[1]), dtype=np.int64)
-    counts[order] = above[1:]
-    return counts, above[0]
+    sides = positives, negatives
+    reached = [np.searchsorted(thresholds[order], one.scores, side="right").astype(np.int32) for one in sides]
+    # cells that reach so many thresholds, and then cells that reach so many or more
+    counts = np.zeros((2, len(thresholds) + 1, weights.shape[1]), dtype=np.int64)
+    for start in range(0, len(weights), UNITS):
+        part = weights[start : start + UNITS].astype(np.float32)  # adds whole numbers exactly up to 2^24
+        for one, rows, sums in zip(sides, reached, counts, strict=True):
+            first, last = np.searchsorted(one.units, (start, start + len(part)))
+            sums += _summed(rows[first:last], one.units[first:last] - start, len(sums), part)
+    counts = np.cumsum(counts[:, ::-1], axis=1)[:, ::-1]
+    both = np.all(counts[:, 0] > 0, axis=0)
+    above = np.empty((2, len(thresholds), int(np.count_nonzero(both))), dtype=np.int64)
+    above[:, order] = counts[:, 1:, both]
+    return Cuts(*above, *counts[:, 0, both]), both
+
+
+def _summed(rows: NDArray[np.int32], units: IntArray, count: int, weights: NDArray[np.float32]) -> IntArray:
+    """The weights [U, B] of all cells of each of `count` rows, [count, B]; units ascending, from 0."""
+    from scipy.sparse import csc_matrix  # here, so that `predict`, which reads thresholds, need not load it
+
+    ends = np.cumsum(np.bincount(units, minlength=len(weights)), dtype=np.int32)
+    ones = np.ones(len(rows), np.float32)
+    cells = csc_matrix((ones, rows, np.append(np.int32(0), ends)), shape=(count, len(weights)))
+    return np.asarray(cells @ weights, dtype=np.int64)
 
 
 def judge_resamples(aim: Objective, cuts: Cuts) -> tuple[FloatArray, ...]:

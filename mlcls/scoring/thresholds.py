@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mlcls.scoring.cells import BoolArray, attribute_names
-from mlcls.scoring.crossfit import cross_fit
+from mlcls.scoring.crossfit import cross_fit_known
 from mlcls.scoring.estimators import (
     ESTIMATORS,
     LEAST_POSITIVE,
@@ -119,7 +119,7 @@ def tune_report(
     aim, known = _read(objective), read_known(labels, scores, groups)
     names = attribute_names(attributes, known.scores.shape[1])
     found = estimator_named(estimator)(known, aim, RESAMPLES, seed)
-    worth = cross_fit(labels, scores, aim, estimator, groups=groups, seed=seed).values
+    worth = cross_fit_known(known, aim, estimator, seed=seed).values
     return tuple(
         TunedThreshold(
             name=name,
@@ -135,17 +135,13 @@ def tune_report(
             interval=_interval(found.draws[:, column], threshold),
         )
         for column, (name, threshold, positive, negative) in enumerate(
-            zip(names, found.thresholds.tolist(), *_counts(known), strict=True)
+            zip(names, found.thresholds.tolist(), *(side.tolist() for side in known.counts()), strict=True)
         )
     )
 
 
 def _read(objective: str | Objective) -> Objective:
     return parse_objective(objective) if isinstance(objective, str) else objective
-
-
-def _counts(known: Known) -> tuple[list[int], list[int]]:
-    return known.present.sum(axis=0).tolist(), known.absent.sum(axis=0).tolist()
 
 
 def _interval(draws: FloatArray, threshold: float) -> tuple[float, float] | None:

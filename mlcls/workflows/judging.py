@@ -13,10 +13,10 @@ from mlcls.recipe import Recipe
 from mlcls.scoring.assessment import assess, with_cross_fitted
 from mlcls.scoring.calibration import (
     Calibration,
-    calibration_report,
+    calibration_figures,
     fit_calibration,
     identity,
-    out_of_fold,
+    out_of_fold_figures,
 )
 from mlcls.scoring.predictions import Predictions
 from mlcls.scoring.thresholds import TunedThreshold, tune_report
@@ -129,11 +129,6 @@ def _calibration_facts(
 ) -> dict[str, Any]:
     """The record's `calibration`; what validation gained is measured out of fold."""
     attributes = calibrated["val"].attributes
-    val = scored["val"]
-    after = {name: one.scores for name, one in calibrated.items()}
-    after["val"] = out_of_fold(
-        val.predictions.labels, val.predictions.scores, shift, groups=val.groups, seed=seed
-    )
     slopes, intercepts = calibration.slope.tolist(), calibration.intercept.tolist()
     facts: dict[str, Any] = {
         "method": "platt",
@@ -145,7 +140,10 @@ def _calibration_facts(
         "test": None,
     }
     for name, one in scored.items():
-        facts[name] = calibration_report(
-            one.predictions.labels, one.predictions.scores, after[name], attributes
-        )
+        labels, raw = one.predictions.labels, one.predictions.scores
+        if name == "val":
+            after = out_of_fold_figures(labels, raw, shift, attributes, groups=one.groups, seed=seed)
+        else:
+            after = calibration_figures(labels, calibrated[name].scores, attributes)
+        facts[name] = {"before": calibration_figures(labels, raw, attributes), "after": after}
     return facts

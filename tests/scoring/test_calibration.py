@@ -19,11 +19,11 @@ from mlcls.scoring.calibration import (
     RIDGE_SLOPE,
     Calibration,
     calibration_figures,
-    calibration_report,
     fit_calibration,
     identity,
     known_shift,
     out_of_fold,
+    out_of_fold_figures,
 )
 
 nan = np.nan
@@ -111,9 +111,12 @@ def test_many_positives_undo_shift_and_slope(slope):
     found = fit_calibration(labels, scores, known_shift([5.0]))
     assert found.slope[0] == pytest.approx(slope, rel=0.06)
     assert found.intercept[0] == pytest.approx(-slope * np.log(5.0), abs=0.1)
-    figures = calibration_report(labels, scores, out_of_fold(labels, scores, known_shift([5.0])))
-    assert figures["after"]["ece"] < 0.01 < 0.05 < figures["before"]["ece"]
-    assert figures["after"]["brier"] < figures["before"]["brier"]
+    before, after = (
+        calibration_figures(labels, scores),
+        out_of_fold_figures(labels, scores, known_shift([5.0])),
+    )
+    assert after["ece"] < 0.01 < 0.05 < before["ece"]
+    assert after["brier"] < before["brier"]
 
 
 def test_attributes_that_cannot_be_judged_keep_the_shift_alone():
@@ -169,6 +172,23 @@ def test_a_held_out_cell_has_no_part_in_its_own_calibration():
     same_fold[row] = True
     assert 5 < same_fold.sum() < 20
     assert fit_calibration(labels, changed).slope != fit_calibration(labels, scores).slope
+
+
+def test_out_of_fold_figures_are_those_of_the_scores_block_by_block(monkeypatch):
+    labels, scores = made(np.random.default_rng(6), 200, 5, slope=2.0)
+    groups, shift = np.arange(200) // 3, np.linspace(-1, 1, 5)
+    options = {"groups": groups, "seed": 3}
+    together = out_of_fold(labels, scores, shift, **options)
+    monkeypatch.setattr("mlcls.scoring.calibration.BLOCK", 400)  # two columns at a time
+    np.testing.assert_allclose(out_of_fold(labels, scores, shift, **options), together, rtol=1e-3)
+    names = list("abcde")
+    found = out_of_fold_figures(labels, scores, shift, names, **options)
+    expected = calibration_figures(labels, together, names)
+    assert [row.pop("name") for row in found["attributes"]] == names
+    for row, other in zip(found["attributes"], expected["attributes"], strict=True):
+        assert row["brier"] == pytest.approx(other["brier"], rel=1e-4)
+        assert row["ece"] == pytest.approx(other["ece"], rel=1e-2)
+    assert found["brier"] == pytest.approx(expected["brier"], rel=1e-4)
 
 
 def test_a_group_is_held_out_whole():

@@ -64,7 +64,9 @@ def test_folds_are_even_whole_and_cover_the_known_cells(seed, folds, grouped):
     cells = random.choice([0.0, 1.0, nan], size=(size, 3), p=[0.6, 0.2, 0.2])
     units = random.integers(0, 12, size) if grouped else np.arange(size)
     present, absent = cells == 1, cells == 0
-    held, made = divide(present, absent, units, folds, seed)
+    dealer = np.random.default_rng(seed)
+    dealt = [divide(present[:, c], absent[:, c], units, folds, dealer) for c in range(3)]
+    held, made = np.stack([one[0] for one in dealt], axis=1), [one[1] for one in dealt]
     for column in range(3):
         with_positive, with_negative = (set(units[side[:, column]]) for side in (present, absent))
         possible = min(folds, len(with_positive), len(with_negative))

@@ -17,7 +17,6 @@ from mlcls.scoring.metrics import (
     FIGURES,
     auroc,
     average_precision,
-    confusion_counts,
     evaluate,
     exact_match,
     hamming_loss,
@@ -100,7 +99,8 @@ def test_equal_to_torchmetrics(random_case, seed):
     macro = torchmetrics.multilabel_f1_score(preds, target, average="macro", **options)
     assert found["macro"]["f1"] == pytest.approx(float(macro), abs=1e-6)
     counts = torchmetrics.multilabel_confusion_matrix(preds, target, **options)
-    np.testing.assert_array_equal(confusion_counts(labels, scores, 0.5)[both], counts.reshape(-1, 4))
+    confusions = [list(found["attributes"][a]["confusion"].values()) for a in both]
+    np.testing.assert_array_equal(confusions, counts.reshape(-1, 4))
     micro = evaluate(labels[:, both], scores[:, both], 0.5)["micro"]
     del options["threshold"]
     pooled = torchmetrics.multilabel_average_precision(preds, target, average="micro", **options)
@@ -270,10 +270,10 @@ def test_precision_is_zero_where_nothing_was_predicted_present():
 
 def test_a_score_at_the_threshold_is_present():
     scores = np.array([[0.1]], dtype=np.float32)  # as a float64 a little more than 0.1
-    assert confusion_counts(np.ones((1, 1)), scores, [float(scores[0, 0])]).tolist() == [[0, 0, 0, 1]]
+    assert evaluate([[1.0]], scores, [float(scores[0, 0])])["attributes"][0]["confusion"]["tp"] == 1
     # compared in float32, this threshold would be rounded down to the score
     higher = float(np.nextafter(np.float64(scores[0, 0]), 1))
-    assert confusion_counts(np.ones((1, 1)), scores, higher).tolist() == [[0, 0, 1, 0]]
+    assert evaluate([[1.0]], scores, higher)["attributes"][0]["confusion"]["fn"] == 1
 
 
 def test_decisions_are_scores_too():
