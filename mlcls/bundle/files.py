@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from mlcls.errors import BundleError, OutputError, RecipeError
 from mlcls.images.preprocess import Preprocessing
-from mlcls.scoring.calibration import Calibration, identity
-from mlcls.scoring.thresholds import TunedThreshold
+from mlcls.scoring.line import Calibration, identity
+from mlcls.scoring.tuned import TunedThreshold
 
 FORMAT = 1
 MANIFEST, WEIGHTS, THRESHOLDS, GROUPS = "bundle.json", "weights.safetensors", "thresholds.json", "groups.csv"

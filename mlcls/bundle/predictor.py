@@ -15,7 +15,7 @@ from mlcls.images.cores import usable_cores
 from mlcls.images.load import load_image
 from mlcls.images.preprocess import prepare
 from mlcls.images.read import to_rgb
-from mlcls.scoring.calibration import identity
+from mlcls.scoring.line import identity
 from mlcls.scoring.cells import is_present
 from mlcls.scoring.platt import sigmoid
 
