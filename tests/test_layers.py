@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+from untrained_bundle import write_bundle
 
 import mlcls
 
@@ -120,8 +123,21 @@ def test_opening_a_bundle_needs_no_training_code() -> None:
     }
 
 
-def test_predicting_imports_neither_pandas_nor_albumentations() -> None:
-    loaded = loaded_by("import mlcls.bundle.predictor, mlcls.models.classifier, mlcls.models.forward")
+@pytest.mark.parametrize("form", ["table", "json", "csv"])
+def test_predicting_a_photo_through_onnx_imports_nothing_that_training_needs(
+    form: str, tmp_path: Path
+) -> None:
+    bundle, photo = write_bundle(tmp_path / "bundle"), tmp_path / "photo.jpg"
+    cv2.imwrite(str(photo), np.full((60, 80, 3), 99, np.uint8))
+    flags = ["--model", str(bundle), "--image", str(photo), "--format", form]
+    loaded = loaded_by(f"import mlcls.predict as p; assert p.main({flags!r}) == 0")
+    assert {"onnxruntime", "cv2"} <= loaded
+    assert not loaded & {"torch", "timm", "pandas", "sklearn", "albumentations", "scipy", "matplotlib", "PIL"}
+    assert ("rich" in loaded) == (form == "table")
+
+
+def test_predicting_through_torch_imports_neither_pandas_nor_albumentations() -> None:
+    loaded = loaded_by("import mlcls.bundle.predictor, mlcls.bundle.network, mlcls.models.forward")
     assert not loaded & {"pandas", "albumentations", "matplotlib"}
 
 

@@ -2,17 +2,19 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mlcls.errors import ImageError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -62,6 +64,8 @@ def run_stream(
         if first:
             yield _handful(first, load, compute)
         return
+    from concurrent.futures import ThreadPoolExecutor  # costs as much to load as a photo to predict
+
     chunks = _chunks(chain(first, numbered), workers, batch)
     pending: deque[Future[Chunk]] = deque()
     with _one_thread_each(), ThreadPoolExecutor(workers, "mlcls-predict") as threads:
@@ -80,6 +84,8 @@ def run_stream(
 def _handful(items: list[Item], load: Load, compute: Compute) -> Chunk:
     if len(items) == 1:
         return _compute_chunk(items, load, compute, 0)
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(len(items), "mlcls-predict") as threads:
         loaded = list(threads.map(lambda item: _try_load(load, item), items))
     return _compute(items, loaded, compute, 0)

@@ -64,5 +64,5 @@ def _images_below(folder: str, endings: frozenset[str]) -> Iterator[str]:
         path = os.path.join(folder, name)
         if name.endswith(os.sep):
             yield from _images_below(path.removesuffix(os.sep), endings)
-        elif is_file and os.path.splitext(name)[1].lower() in endings:
+        elif is_file and (dot := name.rfind(".")) > 0 and name[dot:].lower() in endings:
             yield path
