@@ -25,6 +25,7 @@ FILES = {
     "loss_curve.png",
     "metrics.json",
     "overall_confusion_matrix.png",
+    "model.onnx",
     "per_class_confusion_matrices.png",
     "precision_recall.png",
     "precision_recall_curves.png",
@@ -79,6 +80,7 @@ def test_the_manifest_names_what_prediction_needs(toy_bundle: Path) -> None:
     assert manifest["preprocessing"]["image_size"] == 32
     assert set(manifest["files"]) == FILES - {"bundle.json", "thresholds.json"}
     assert set(manifest) >= {"format", "backbone", "backbone_args", "head", "versions", "digest"}
+    assert 0 <= manifest["onnx"]["parity"] <= 1e-4
 
 
 def test_metrics_json_has_the_fields_of_the_contract(toy_bundle: Path) -> None:
@@ -566,15 +568,17 @@ def test_an_unfinished_bundle_says_so(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "no finished bundle" in message(capsys)
 
 
+@pytest.mark.parametrize(("engine", "file"), [("onnx", "model.onnx"), ("torch", "weights.safetensors")])
 def test_a_damaged_bundle_is_refused(
-    toy_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    engine: str, file: str, toy_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(toy_bundle, tmp_path / "o")
-    weights = tmp_path / "o" / "weights.safetensors"
-    data = bytearray(weights.read_bytes())
+    network = tmp_path / "o" / file
+    data = bytearray(network.read_bytes())
     data[len(data) // 2] ^= 1
-    weights.write_bytes(bytes(data))
-    assert predict.main(["--model", str(tmp_path / "o"), "--image", "x.jpg"]) == 2
+    network.write_bytes(bytes(data))
+    flags = ["--model", str(tmp_path / "o"), "--image", "x.jpg", "--engine", engine]
+    assert predict.main(flags) == 2
     assert "damaged" in message(capsys)
 
 

@@ -63,7 +63,7 @@ def test_early_stopping_brings_back_the_best_weights(toy: Path, tmp_path: Path) 
     table = read_table(toy)
     found = Predictor(tmp_path / "o").predict([table.images_dir / name for name in saved.images])
     scores = [[attribute["probability"] for attribute in row["attributes"]] for row in found]
-    np.testing.assert_allclose(scores, saved.scores, atol=1e-6)
+    np.testing.assert_allclose(scores, saved.scores, atol=1e-4)  # two engines
 
 
 def test_patience_that_runs_out_in_the_first_stage_goes_on_with_the_second(toy: Path, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_the_console_shows_the_run_and_is_silent_without(
 
 
 def test_a_run_goes_on_without_images_that_vanish_from_nowhere(toy: Path, tmp_path: Path) -> None:
-    """An image that disappears during training is named; no other takes its place."""
+    """An image that is kept nowhere and disappears during training is named; no other takes its place."""
     import shutil
 
     data = tmp_path / "data"
@@ -114,7 +114,7 @@ def test_a_run_goes_on_without_images_that_vanish_from_nowhere(toy: Path, tmp_pa
 
     with pytest.raises(ImageError, match="img_00"):
         fit(
-            Recipe(**QUICK),
+            Recipe(**QUICK, image_cache_gb=0),
             labels=data / "labels.txt",
             out=tmp_path / "o",
             console=Vanishing(file=io.StringIO()),
