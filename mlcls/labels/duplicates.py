@@ -8,7 +8,6 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,23 +17,38 @@ from mlcls.missing import split_missing
 TAIL = 4096  # bytes read to tell files of one size apart: an image ends with data and starts with a header
 
 
-def find_duplicates(paths: Sequence[Path]) -> tuple[tuple[int, ...], ...]:
+AnyPath = str | os.PathLike[str]
+
+
+def find_duplicates(paths: Sequence[AnyPath]) -> tuple[tuple[int, ...], ...]:
     """Groups of files with the same bytes: by size, then the last 4 KiB, then SHA-256 of what is still equal.
 
     Args:
-        paths: files. One that is absent, empty or cannot be opened is left out: decoding reports it.
+        paths: files (a million texts take a fifth of the memory of `Path`s). One that is absent, empty or cannot be
+            opened is left out: decoding reports it.
 
     Returns:
         Indices into `paths`, ascending within each group; groups of two or more, by their first index.
     """
-    groups: Iterable[Sequence[int]] = [range(len(paths))]
-    for key in (_size, _tail, _digest):
+    groups: Iterable[Sequence[int]] = _of_one_size(paths)
+    for key in (_tail, _digest):
         groups = [part for group in groups for part in _parts(group, paths, key)]
     return tuple(sorted(tuple(group) for group in groups))
 
 
+def _of_one_size(paths: Sequence[AnyPath]) -> Iterable[list[int]]:
+    """Indices of files of one size, two or more together; not of those that are empty or absent."""
+    sizes = np.fromiter(map(_size, paths), np.int64, len(paths))
+    order = np.argsort(sizes, kind="stable")
+    order = order[np.searchsorted(sizes[order], 1) :]
+    starts = np.flatnonzero(np.diff(sizes[order], prepend=0))
+    ends = np.append(starts[1:], len(order))
+    for start, end in zip(starts[ends - starts > 1], ends[ends - starts > 1], strict=True):
+        yield order[start:end].tolist()
+
+
 def _parts(
-    group: Sequence[int], paths: Sequence[Path], key: Callable[[Path], Hashable | None]
+    group: Sequence[int], paths: Sequence[AnyPath], key: Callable[[AnyPath], Hashable]
 ) -> list[list[int]]:
     """The group's members of equal key, two or more together."""
     parts: defaultdict[Hashable, list[int]] = defaultdict(list)
@@ -43,22 +57,25 @@ def _parts(
             value = key(paths[index])
         except OSError:
             continue
-        if value is not None:
-            parts[value].append(index)
+        parts[value].append(index)
     return [part for part in parts.values() if len(part) > 1]
 
 
-def _size(path: Path) -> int | None:
-    return os.stat(path).st_size or None
+def _size(path: AnyPath) -> int:
+    """Bytes; 0 where there is no such file."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
 
 
-def _tail(path: Path) -> bytes:
+def _tail(path: AnyPath) -> bytes:
     with open(path, "rb") as file:
         file.seek(-min(TAIL, os.fstat(file.fileno()).st_size), os.SEEK_END)
         return file.read()
 
 
-def _digest(path: Path) -> bytes:
+def _digest(path: AnyPath) -> bytes:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
 
@@ -132,7 +149,8 @@ def find_leaks(
         groups: row indices of images that are one photo.
         subsets: the row indices of each subset.
     """
-    subset_of = {row: number for number, rows in enumerate(subsets) for row in rows.tolist()}
-    return tuple(
-        tuple(group) for group in groups if len({subset_of[row] for row in group if row in subset_of}) > 1
-    )
+    last = max((int(rows.max(initial=-1)) for rows in (*subsets, *map(np.asarray, groups))), default=-1)
+    subset_of = np.full(last + 1, -1, dtype=np.int16)
+    for number, rows in enumerate(subsets):
+        subset_of[rows] = number
+    return tuple(tuple(group) for group in groups if len({*subset_of[list(group)].tolist()} - {-1}) > 1)

@@ -1,12 +1,13 @@
 """Owns reading a DataFrame or a Parquet file: the same columns and chunks as a text table gives."""
 
+import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from mlcls.errors import TableError
@@ -14,6 +15,9 @@ from mlcls.labels.cells import kind_of
 from mlcls.labels.faults import Faults
 from mlcls.labels.lines import open_table
 from mlcls.labels.source import Chunk, strip_all
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CHUNK: Final = 1 << 16  # rows
 MAGIC: Final = b"PAR1"
@@ -26,7 +30,7 @@ class FrameTable:
     name: str
     columns: tuple[str, ...]
     bound: int
-    frames: Callable[[], Iterator[pd.DataFrame]]
+    frames: "Callable[[], Iterator[pd.DataFrame]]"
     layout: str
     headed: bool = True
     unnamed: frozenset[int] = frozenset()
@@ -56,6 +60,8 @@ Coded = tuple[NDArray[np.intp], list[str]]
 
 def _code_column(column: "pd.Series[Any]") -> Coded:
     """A column as codes [n] into its different cells' texts, the last of which is empty: code -1 is a missing value."""
+    import pandas as pd
+
     try:
         codes, values = pd.factorize(column)
     except TypeError:  # lists and other values without a hash
@@ -76,18 +82,29 @@ def _cell_text(cell: Any) -> str:
     return str(cell).strip()
 
 
-def open_frame(frame: pd.DataFrame) -> FrameTable:
+def is_frame(table: object) -> "TypeGuard[pd.DataFrame]":
+    """Whether it is a DataFrame; without importing pandas, which who has one has imported."""
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(table, pandas.DataFrame)
+
+
+def file_of(table: "str | os.PathLike[str] | pd.DataFrame") -> str | None:
+    """The path of a table that is a file, as it was given; None for a DataFrame."""
+    return None if is_frame(table) else os.fspath(cast("str | os.PathLike[str]", table))
+
+
+def open_frame(frame: "pd.DataFrame") -> FrameTable:
     """A DataFrame as a table; an index that has a name becomes the first column, as it stands in print."""
     flat = _flatten(frame)
 
-    def frames() -> Iterator[pd.DataFrame]:
+    def frames() -> "Iterator[pd.DataFrame]":
         for start in range(0, len(flat), CHUNK):
             yield flat.iloc[start : start + CHUNK]
 
     return FrameTable("DataFrame", tuple(map(str, flat.columns)), len(flat), frames, "a DataFrame")
 
 
-def _flatten(frame: pd.DataFrame) -> pd.DataFrame:
+def _flatten(frame: "pd.DataFrame") -> "pd.DataFrame":
     named = [name for name in frame.index.names if name is not None and name not in frame.columns]
     return frame.reset_index(level=named) if named else frame
 
@@ -124,7 +141,7 @@ def open_parquet(path: Path) -> FrameTable:
     except (pa.ArrowException, OSError, ValueError) as error:
         raise TableError(f"{path}: not a Parquet file that can be read: {error}") from error
 
-    def frames() -> Iterator[pd.DataFrame]:
+    def frames() -> "Iterator[pd.DataFrame]":
         try:
             with parquet.ParquetFile(path) as file:
                 for batch in file.iter_batches(CHUNK):

@@ -4,22 +4,24 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from mlcls.errors import TableError
 from mlcls.labels.coco import is_coco, read_coco
 from mlcls.labels.faults import Faults
-from mlcls.labels.frames import is_parquet, open_frame, open_parquet
+from mlcls.labels.frames import file_of, is_frame, is_parquet, open_frame, open_parquet
 from mlcls.labels.long import is_long, read_long
 from mlcls.labels.source import Request, Rows, Source
 from mlcls.labels.tags import read_tags
 from mlcls.labels.text import open_text
 from mlcls.labels.wide import read_wide
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 
 def read_rows(
-    table: str | os.PathLike[str] | pd.DataFrame,
+    table: "str | os.PathLike[str] | DataFrame",
     request: Request,
     exists: Callable[[str], bool],
     faults: Faults,
@@ -58,13 +60,14 @@ def _check_names(attributes: tuple[str, ...], faults: Faults) -> None:
 
 
 def _read(
-    table: str | os.PathLike[str] | pd.DataFrame,
+    table: "str | os.PathLike[str] | DataFrame",
     request: Request,
     exists: Callable[[str], bool],
     faults: Faults,
 ) -> Rows:
-    if not isinstance(table, pd.DataFrame) and is_coco(Path(table)):
-        return read_coco(Path(table), request, faults)
+    file = file_of(table)
+    if file is not None and is_coco(Path(file)):
+        return read_coco(Path(file), request, faults)
     source = open_source(table, request, exists, faults)
     for name, count in Counter(source.columns).items():
         if count > 1:
@@ -77,7 +80,7 @@ def _read(
 
 
 def open_source(
-    table: str | os.PathLike[str] | pd.DataFrame,
+    table: "str | os.PathLike[str] | DataFrame",
     request: Request,
     exists: Callable[[str], bool],
     faults: Faults,
@@ -87,9 +90,10 @@ def open_source(
     Raises:
         TableError: it cannot be read, or has fewer than two columns.
     """
-    if not isinstance(table, pd.DataFrame) and not is_parquet(Path(table)):
-        return open_text(Path(table), request, exists)
-    source = open_frame(table) if isinstance(table, pd.DataFrame) else open_parquet(Path(table))
+    file = file_of(table)
+    if file is not None and not is_parquet(Path(file)):
+        return open_text(Path(file), request, exists)
+    source = open_frame(table) if is_frame(table) else open_parquet(Path(file or ""))
     faults.unit = "row"
     if request.names is not None:
         raise TableError(

@@ -3,13 +3,13 @@
 from typing import Final
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from mlcls.errors import TableError
 from mlcls.labels.cells import ABSENT, PRESENT
 from mlcls.labels.faults import SHOWN, Faults
 from mlcls.labels.merge import join_cells
+from mlcls.labels.numbering import number_values
 from mlcls.labels.source import Chunk, Request, Rows, Source, Text, find_roles, gather
 from mlcls.naming import suggest
 
@@ -46,10 +46,10 @@ def read_long(source: Source, request: Request, faults: Faults) -> Rows:
     kinds = np.concatenate([np.empty(0, np.uint8), *(chunk.kinds[:, 0] for chunk in chunks)])
     _check(chunks, (source.columns[label], label), (source.columns[confidence], confidence), faults)
     names, subsets, groups = roles.split(text)
-    images, found = pd.factorize(names)
+    images, found = number_values(names)
     attributes = _attributes(text[-1], request, faults)
     labels, clash = _spread(images, len(found), text[-1], kinds, attributes)
-    unique = np.asarray(found, dtype=object)
+    unique = np.array(found, dtype=object)
     return Rows(
         names=unique,
         lines=lines[np.unique(images, return_index=True)[1]],
@@ -101,7 +101,8 @@ def _spread(
     images: NDArray[np.intp], count: int, cells: Text, kinds: NDArray[np.uint8], attributes: tuple[str, ...]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Labels [count, A] out of rows (image, label, kind), and where [count, A] rows said the opposite."""
-    columns = pd.Index(attributes, dtype=object).get_indexer(pd.Index(cells, dtype=object))
+    place = {name: column for column, name in enumerate(attributes)}
+    columns = np.fromiter((place.get(cell, -1) for cell in cells), np.intp, len(cells))
     present = np.zeros((count, len(attributes)), np.bool_)
     absent = np.zeros_like(present)
     for kind, said in ((PRESENT, present), (ABSENT, absent)):

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from mlcls.labels.faults import SHOWN, Faults
+from mlcls.labels.numbering import number_values
 
 Text = NDArray[np.object_]
 
@@ -29,12 +29,12 @@ def merge_rows(images: Text, labels: NDArray[np.float32]) -> Merged:
         images: [N] str.
         labels: float32 [N, A], NaN unknown; not changed, but handed back as it is where no image is repeated.
     """
-    codes, unique = pd.factorize(images)
+    rows = np.arange(len(images))
+    if len(set(images.tolist())) == len(images):
+        return Merged(rows, rows, labels, rows[:0], np.zeros((0, labels.shape[1]), np.bool_))
+    codes, unique = number_values(images)
     counts = np.bincount(codes, minlength=len(unique))
     repeated = np.flatnonzero(counts > 1)
-    clash = np.zeros((len(repeated), labels.shape[1]), np.bool_)
-    if not repeated.size:
-        return Merged(np.arange(len(images)), codes, labels, repeated, clash)
     first = np.unique(codes, return_index=True)[1]
     rows = np.flatnonzero(counts[codes] > 1)
     rows = rows[np.argsort(codes[rows], kind="stable")]

@@ -1,10 +1,11 @@
 """Owns the counts of two attributes together: present, absent and unknown of each, over all pairs at once."""
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln
 
 from mlcls.missing import split_missing
 
@@ -93,6 +94,14 @@ def chance_of_agreement(
     cells = np.stack([kind[first, second] for kind in kinds])
     both, one, other, neither = np.where(agree, cells, cells[[1, 0, 3, 2]])  # the second turned round
     margins = np.stack([both + one, both + other, one + neither, other + neither])
-    log = gammaln(margins + 1).sum(axis=0) - gammaln(cells + 1).sum(axis=0) - gammaln(cells.sum(axis=0) + 1)
+    log = log_factorial(*margins) - log_factorial(*cells) - log_factorial(cells.sum(axis=0))
     bound = np.exp(np.minimum(log + np.log(np.minimum(one, other) + 1), 0))
     return np.where(both * neither > one * other, bound, 1.0)
+
+
+def log_factorial(*numbers: NDArray[Any]) -> NDArray[np.float64]:
+    """The sum over these arrays [P] of the logarithms of their factorials, [P]."""
+    every = np.stack(numbers)
+    # SciPy's is faster, but its import takes longer than the few pairs that are asked for
+    logs = np.array([math.lgamma(number + 1) for number in every.ravel().tolist()])
+    return np.asarray(logs.reshape(every.shape).sum(axis=0), dtype=np.float64)

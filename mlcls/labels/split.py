@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from mlcls.errors import OutputError, RecipeError, TableError
+from mlcls.labels.numbering import number_said
 from mlcls.labels.split_notes import describe_lacking
 from mlcls.labels.stratify import SUBSETS, stratify
 
@@ -172,14 +170,15 @@ def write_split(path: Path, images: Sequence[str], split: Split) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    subset_of_row = {}
-    for name in SUBSETS:
-        subset_of_row.update(dict.fromkeys(getattr(split, name).tolist(), name))
+    subset_of_row = np.full(len(images), len(SUBSETS), dtype=np.int8)
+    for number, name in enumerate(SUBSETS):
+        subset_of_row[getattr(split, name)] = number
+    placed = np.flatnonzero(subset_of_row < len(SUBSETS))
     try:
         with open(path, "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["image", "subset"])
-            writer.writerows((images[row], subset_of_row[row]) for row in sorted(subset_of_row))
+            writer.writerows((images[row], SUBSETS[subset_of_row[row]]) for row in placed.tolist())
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}") from error
 
@@ -279,14 +278,16 @@ def combine_groups(n: int, *groupings: Sequence[Hashable] | NDArray[np.generic])
         else:
             if len(grouping) != n:
                 raise ValueError(f"a grouping of {len(grouping)} values for {n} rows")
-            values = pd.Series(list(grouping), dtype=object)
-            codes = pd.factorize(values.where(values != "", None))[0]
+            codes = number_said(grouping)
             row, code = np.flatnonzero(codes >= 0), codes[codes >= 0]
         rows.append(row)
         nodes.append(code + total)
         total += int(code.max(initial=-1)) + 1
     if not rows:
         return np.arange(n, dtype=np.int64)
+    from scipy.sparse import coo_array  # here: most tables have no groups
+    from scipy.sparse.csgraph import connected_components
+
     start, end = np.concatenate(rows), np.concatenate(nodes)
     graph = coo_array((np.ones(len(start), dtype=np.int8), (start, end)), shape=(total, total))
     return np.asarray(connected_components(graph, directed=False)[1][:n], dtype=np.int64)

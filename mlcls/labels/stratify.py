@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mlcls.labels.cover import Cover, count_groups, cover_subsets
+from mlcls.labels.cover import SLICE, Cover, count_groups, cover_subsets
 
 SUBSETS = ("train", "val", "test")
 CHUNK = 16  # rows that are seated together: small enough that one chunk's excess is made good by the next
@@ -86,17 +86,36 @@ class _Plan:
 def _marks_of_groups(labels: NDArray[np.float32], groups: NDArray[np.int64]) -> NDArray[np.unsignedinteger]:
     """[U, L = 3A + 1] how many rows of each group are known positive, known negative, unknown; and rows."""
     rows, attributes = labels.shape
-    marks = np.empty((rows, 3 * attributes + 1), dtype=np.uint8)
+    sizes = np.bincount(groups)
+    if len(sizes) == rows and np.array_equal(groups, np.arange(rows)):
+        marks = np.empty((rows, 3 * attributes + 1), dtype=np.uint8)
+        _mark(labels, marks)
+        return marks
+    order = np.argsort(groups, kind="stable")
+    ends = np.cumsum(sizes)
+    marks = np.empty((len(sizes), 3 * attributes + 1), dtype=np.min_scalar_type(int(sizes.max())))
+    first = 0
+    while first < len(
+        sizes
+    ):  # some whole groups at a time: never a mark for each row beside those for each group
+        start = ends[first] - sizes[first]
+        last = max(first + 1, int(np.searchsorted(ends, start + SLICE, side="right")))
+        some = order[start : ends[last - 1]]
+        part = np.empty((len(some), 3 * attributes + 1), dtype=np.uint8)
+        _mark(labels[some], part)
+        starts = ends[first:last] - sizes[first:last] - start
+        np.add.reduceat(part, starts, axis=0, dtype=marks.dtype, out=marks[first:last])
+        first = last
+    return marks
+
+
+def _mark(labels: NDArray[np.float32], marks: NDArray[np.uint8]) -> None:
+    """Fill [N, L = 3A + 1] with 1 where a row is known positive, known negative, unknown; and for being a row."""
+    attributes = labels.shape[1]
     np.equal(labels, 1, out=marks[:, :attributes], casting="unsafe")
     np.equal(labels, 0, out=marks[:, attributes : 2 * attributes], casting="unsafe")
     np.isnan(labels, out=marks[:, 2 * attributes : -1], casting="unsafe")
     marks[:, -1] = 1
-    sizes = np.bincount(groups)
-    if len(sizes) == rows and np.array_equal(groups, np.arange(rows)):
-        return marks
-    order = np.argsort(groups, kind="stable")
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    return np.add.reduceat(marks[order], starts, axis=0, dtype=np.min_scalar_type(int(sizes.max())))
 
 
 def _whole_shares(count: int, shares: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -3,9 +3,9 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from mlcls.errors import RecipeError, TableError
@@ -13,17 +13,21 @@ from mlcls.labels.cells import kind_values
 from mlcls.labels.coco import COCO_LAYOUT
 from mlcls.labels.combine import combine_tables
 from mlcls.labels.faults import SHOWN, Faults
+from mlcls.labels.frames import file_of
 from mlcls.labels.label_table import LabelTable, TableReport
 from mlcls.labels.layouts import read_rows
 from mlcls.labels.locate import ImageFolder, images_folder
 from mlcls.labels.merge import Merged, join_cells, merge_rows
 from mlcls.labels.source import Request, Rows
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 __all__ = ["LabelTable", "TableReport", "combine_tables", "read_table"]
 
 
 def read_table(
-    path: str | os.PathLike[str] | pd.DataFrame,
+    path: "str | os.PathLike[str] | DataFrame",
     images_dir: str | os.PathLike[str] | None = None,
     *,
     image_column: str | None = None,
@@ -72,8 +76,9 @@ def read_table(
         subset_column,
         group_column,
     )
-    faults = Faults("DataFrame" if isinstance(path, pd.DataFrame) else os.fspath(path))
-    folder = ImageFolder(_images_dir(path, images_dir))
+    file = file_of(path)
+    faults = Faults("DataFrame" if file is None else file)
+    folder = ImageFolder(images_folder(images_dir, Path() if file is None else Path(file).parent))
     rows = read_rows(path, request, lambda name: folder.find_quietly(name) is not None, faults)
     folder = _choose_folder(folder, rows, given=images_dir is not None)
     found = _find_images(rows, folder, faults)
@@ -95,12 +100,6 @@ def _several(values: Sequence[str] | None, flag: str) -> tuple[str, ...] | None:
         problem = f"'{twice[0]}' stands twice" if twice else "an empty name" if several else "no name"
         raise RecipeError(f"{flag}: {problem}; give different names with commas between them")
     return several
-
-
-def _images_dir(
-    path: str | os.PathLike[str] | pd.DataFrame, images_dir: str | os.PathLike[str] | None
-) -> Path:
-    return images_folder(images_dir, Path() if isinstance(path, pd.DataFrame) else Path(path).parent)
 
 
 def _choose_folder(folder: ImageFolder, rows: Rows, given: bool) -> ImageFolder:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from mlcls.errors import TableError
@@ -163,6 +162,8 @@ def _read_text(cells: Cells, starts: NDArray[np.intp], ends: NDArray[np.intp], d
         text = np.empty(len(starts), dtype=object)
         text[:] = column.decode().split("\n") if len(starts) else []
         return text
+    import pandas as pd  # here: its import takes longer than most tables do
+
     frame = pd.read_csv(
         io.BytesIO(column + b"\n"),
         sep=dialect.delimiter or " ",

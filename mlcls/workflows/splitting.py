@@ -22,7 +22,7 @@ Groups = tuple[tuple[int, ...], ...]
 
 def group_rows(table: LabelTable, alike: Groups) -> NDArray[np.int64]:
     """[N] ids: rows that share one belong together, for being one photo or for their group column's value."""
-    return combine_groups(len(table.images), alike, _same_value(table.groups))
+    return combine_groups(len(table.images), alike, () if table.groups is None else table.groups)
 
 
 def split_images(
@@ -96,19 +96,10 @@ def _carve_val(
     return Split(split.train[part.train], split.train[part.val], split.test, part.notes)
 
 
-def _same_value(values: "NDArray[np.object_] | None") -> list[tuple[int, ...]]:
-    """Index tuples of the rows that share a value; an empty cell shares with none."""
-    rows: dict[str, list[int]] = {}
-    for index, value in enumerate(() if values is None else values):
-        if value:
-            rows.setdefault(value, []).append(index)
-    return [tuple(indices) for indices in rows.values() if len(indices) > 1]
-
-
 def _torn(split: Split, groups: NDArray[np.int64]) -> tuple[str, ...]:
     """A warning when a split that was given, not made, tears groups apart."""
-    seen = [set(groups[rows].tolist()) for rows in (split.train, split.val, split.test)]
-    torn = len((seen[0] & seen[1]) | (seen[0] & seen[2]) | (seen[1] & seen[2]))
+    seen = np.concatenate([np.unique(groups[rows]) for rows in (split.train, split.val, split.test)])
+    torn = int(np.count_nonzero(np.unique(seen, return_counts=True)[1] > 1))
     if not torn:
         return ()
     return (

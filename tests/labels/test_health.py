@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.stats import hypergeom, mannwhitneyu
+from scipy.stats import fisher_exact, hypergeom, mannwhitneyu
 
 from mlcls.labels.health import describe_health
-from mlcls.labels.missingness import find_dependence
+from mlcls.labels.missingness import find_dependence, fisher
 from mlcls.labels.pair_counts import chance_of_agreement, count_pairs
 
 Labels = NDArray[np.float32]
@@ -30,6 +30,14 @@ def test_pairs_are_counted_as_one_by_one() -> None:
             for i in range(3):
                 for j in range(3):
                     assert table[i, j] == (kinds[first][:, i] & kinds[second][:, j]).sum()
+
+
+def test_fishers_exact_test_is_scipys() -> None:
+    rng = np.random.default_rng(0)
+    for most in (3, 40, 3000):
+        for table in rng.integers(0, most, (60, 4)).tolist():
+            expected = fisher_exact(np.reshape(table, (2, 2))).pvalue
+            assert fisher(*table) == pytest.approx(expected, rel=1e-9, abs=1e-300)
 
 
 def test_constants_copies_and_complements_are_named() -> None:

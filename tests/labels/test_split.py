@@ -171,6 +171,16 @@ def test_a_few_large_groups_leave_no_subset_empty() -> None:
     assert len(sizes.train) == 90
 
 
+def test_groups_are_counted_some_at_a_time_as_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels, rng = make_labels(400, 4, 0), np.random.default_rng(2)
+    groups = np.concatenate([rng.integers(0, 60, 250), np.full(150, 60)])  # larger than the slices below
+    whole = split_table(labels, FRACTIONS, groups=groups)
+    monkeypatch.setattr("mlcls.labels.stratify.SLICE", 30)
+    again = split_table(labels, FRACTIONS, groups=groups)
+    assert all(map(np.array_equal, parts(again), parts(whole)))
+    assert again.notes == whole.notes
+
+
 def test_another_seed_gives_another_split() -> None:
     labels = make_labels(200, 5, 0)
     assert not np.array_equal(split_table(labels, seed=0).val, split_table(labels, seed=1).val)
