@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jinja2
 from markupsafe import Markup
 
 from mlcls.reports import html_run, html_scores, html_thresholds
@@ -23,6 +22,9 @@ from mlcls.reports.html_table import mapping
 from mlcls.reports.html_verdict import SUBSETS, evaluated_on, verdict, warnings
 from mlcls.reports.record import AttributeCount, Record
 from mlcls.reports.thumbnails import thumbnail
+
+if TYPE_CHECKING:
+    import jinja2
 
 __all__ = ["ConfidentError", "Picture", "report_html", "thumbnail"]
 
@@ -213,7 +215,9 @@ def _part(file: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def _template() -> jinja2.Template:
+def _template() -> "jinja2.Template":
+    import jinja2  # here: the page is the last thing of a run
+
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,

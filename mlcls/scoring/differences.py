@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtr
 
 from mlcls.scoring.cells import attribute_names
 from mlcls.scoring.intervals import (
@@ -211,6 +210,8 @@ def _p_value(point: float, drawn: FloatArray, units: int) -> float:
     if not is_moved(defined):
         return 1.0 if abs(point) < 1e-12 else 2 * 0.5**units
     error = float(np.sqrt(units / (units - 1))) * float(defined.std(ddof=1))
+    from scipy.special import stdtr
+
     return 2 * float(stdtr(units - 1, -abs(point) / error))
 
 

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit
 
 from mlcls.scoring.cells import BoolArray, is_present, known_cells
 from mlcls.scoring.metrics import FIGURES, thresholds_per_attribute
@@ -303,6 +302,8 @@ def reach_of_none(units: int, level: float) -> float:
 
 def quantile(level: float, freedom: float) -> float:
     """Student's t that a level leaves (1 - level)/2 above."""
+    from scipy.special import stdtrit  # here: a training waits for it before its first epoch otherwise
+
     return float(stdtrit(min(freedom, 1e9), (1 + level) / 2))
 
 

@@ -10,7 +10,6 @@ from mlcls.images.load import load_image
 from mlcls.images.preprocess import Preprocessing
 from mlcls.recipe import Recipe
 from mlcls.reports.console_data import show_data
-from mlcls.reports.contact_sheet import contact_sheet
 from mlcls.workflows.checks import augment_settings, check_names
 from mlcls.workflows.data import LabelledImages, gather, subset_counts
 
@@ -36,6 +35,8 @@ def inspect_data(recipe: Recipe, console: "Console", progress: "Console") -> Lab
 
 def write_preview(path: Path, recipe: Recipe, data: LabelledImages) -> None:
     """A sheet of training images as the network would see them in the first epoch, with their labels."""
+    from mlcls.reports.contact_sheet import contact_sheet  # matplotlib
+
     size = recipe.image_size or PREVIEW_SIZE
     grey = (0.5, 0.5, 0.5)
     prep = Preprocessing(

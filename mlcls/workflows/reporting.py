@@ -1,4 +1,8 @@
-"""The pictures of a run, and the page that shows them with everything else: drawn from the record and the scores."""
+"""The pictures of a run, and the page that shows them with everything else: drawn from the record and the scores.
+
+What draws is imported where it draws: matplotlib takes longer to import than a small table to read, and no training
+waits for it before its first epoch.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,13 +14,6 @@ from numpy.typing import NDArray
 from mlcls.errors import ImageError
 from mlcls.images.read import read_image
 from mlcls.reports.html import ConfidentError, Picture, report_html
-from mlcls.reports.plots_confusion import overall_confusion_matrix, per_class_confusion_matrices
-from mlcls.reports.plots_curves import precision_recall_curves, roc_curves, threshold_curves
-from mlcls.reports.plots_forest import attribute_figures
-from mlcls.reports.plots_labels import co_occurrence, unknown_labels
-from mlcls.reports.plots_reliability import reliability
-from mlcls.reports.plots_scores import precision_recall
-from mlcls.reports.plots_training import loss_curve, train_vs_val_loss, training_history
 from mlcls.reports.record import AttributeCount, Record
 from mlcls.reports.thumbnails import thumbnail
 from mlcls.scoring import curves
@@ -31,6 +28,8 @@ def draw_training(
     folder: Path, record: Record, iterations: Sequence[tuple[int, float | None]] | None, title: str | None
 ) -> tuple[Picture, ...]:
     """Pictures of the epochs; the loss of every iteration only where it is given."""
+    from mlcls.reports.plots_training import loss_curve, train_vs_val_loss, training_history
+
     epochs, best = record.epochs, record.best_epoch
     drawn: list[tuple[str, str, str, Drawer]] = [
         (
@@ -65,6 +64,11 @@ def draw_scores(folder: Path, record: Record, judged: Judged, subset: str, on: s
     Args:
         on: what was evaluated, for the titles, e.g. `test subset`.
     """
+    from mlcls.reports.plots_confusion import overall_confusion_matrix, per_class_confusion_matrices
+    from mlcls.reports.plots_curves import precision_recall_curves, roc_curves
+    from mlcls.reports.plots_forest import attribute_figures
+    from mlcls.reports.plots_scores import precision_recall
+
     entry = record.evaluation[subset] or {}
     entries: list[Any] = entry["attributes"]
     names = [row["name"] for row in entries]
@@ -147,6 +151,8 @@ def draw_threshold_curves(
     on: str,
 ) -> None:
     """Precision, recall and F1 of each attribute over all thresholds, with the one that was chosen."""
+    from mlcls.reports.plots_curves import threshold_curves
+
     found = [curves.threshold_curve(labels[:, i], scores[:, i]) for i in range(labels.shape[1])]
     lines = [None if c is None else (c.thresholds, c.precision, c.recall, c.f1) for c in found]
     threshold_curves(path, lines, thresholds, title=f"What each threshold gives, {on}")
@@ -176,6 +182,8 @@ def draw_labels(folder: Path, names: Sequence[str], labels: Labels) -> tuple[Pic
     Args:
         labels: [n, A] of each subset.
     """
+    from mlcls.reports.plots_labels import co_occurrence, unknown_labels
+
     together = np.concatenate(list(labels.values()))
     ends = np.cumsum([len(values) for values in labels.values()])
     rows = {
@@ -236,6 +244,8 @@ def _draw(folder: Path, drawn: Sequence[tuple[str, str, str, Drawer]]) -> tuple[
 
 
 def _reliability(path: Path, record: Record, judged: Judged, subset: str, on: str) -> None:
+    from mlcls.reports.plots_reliability import reliability
+
     labels, names = judged.predictions.labels, judged.predictions.attributes
     after, before = _bins(labels, judged.predictions.scores), _bins(labels, judged.raw)
     pooled = tuple(
