@@ -14,6 +14,7 @@ from mlcls.bundle.engines import ENGINES, choose_engine
 from mlcls.bundle.files import load_bundle
 from mlcls.bundle.predictor import Predictor
 from mlcls.errors import BundleError, MlclsError, RecipeError
+from mlcls.evaluate import main as evaluate
 from mlcls.predict import main as predict
 
 Photos = Callable[[int], list[str]]
@@ -165,3 +166,23 @@ def test_openvino_is_optional() -> None:
     assert importlib.util.find_spec("openvino") is not None, (
         "the tests want it: requirements-dev.txt names it"
     )
+
+
+def test_evaluating_another_table_takes_an_engine_too(
+    toy_bundle: Path, toy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {}
+    for engine in ("torch", "auto"):
+        flags = ["--labels", str(toy), "--engine", engine, "--format", "json", "--resamples", "0"]
+        assert evaluate(["--model", str(toy_bundle), *flags]) == 0
+        found[engine] = json.loads(capsys.readouterr().out)
+    assert found["torch"]["n"] == found["auto"]["n"] == 60
+    for figure in ("average_precision", "auroc"):
+        assert found["torch"]["macro"][figure] == pytest.approx(found["auto"]["macro"][figure], abs=1e-6)
+
+
+def test_an_engine_for_nothing_to_predict_is_refused(
+    toy_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(["--model", str(toy_bundle), "--engine", "torch"]) == 2
+    assert "--engine torch: nothing is predicted without --labels" in capsys.readouterr().err
