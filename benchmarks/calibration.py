@@ -10,13 +10,8 @@ from itertools import product
 
 import numpy as np
 
-from mlcls.scoring.calibration import (
-    Calibration,
-    calibration_figures,
-    fit_calibration,
-    known_shift,
-    out_of_fold,
-)
+from mlcls.scoring.calibration import Calibration, fit_calibration, known_shift, out_of_fold
+from mlcls.scoring.calibration_error import calibration_figures
 
 POSITIVES = (3, 10, 50, 200)
 RATE, CENTRE, SPREAD = 0.116, -3.0, 1.8  # the rate is what true logits of this mean and deviation give

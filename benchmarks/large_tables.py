@@ -233,7 +233,7 @@ def step_out_of_fold(data: Data) -> Work:
 
 
 def step_calibration_figures(data: Data) -> Work:
-    from mlcls.scoring.calibration import calibration_figures
+    from mlcls.scoring.calibration_error import calibration_figures
 
     labels, scores = data.load("labels", "scores")
     return lambda: calibration_figures(labels, scores)

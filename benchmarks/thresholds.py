@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from mlcls.scoring import estimators
 from mlcls.scoring.crossfit import cross_fit
-from mlcls.scoring.estimators import Known, exact, robust
+from mlcls.scoring.estimators import exact, robust
+from mlcls.scoring.known import Known
 from mlcls.scoring.objectives import Cuts, Objective, parse_objective
 
 Array = NDArray[Any]

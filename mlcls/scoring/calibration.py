@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mlcls.scoring.calibration_error import figures_of, with_means
 from mlcls.scoring.cells import (
     BoolArray,
     attribute_names,
@@ -21,7 +22,6 @@ FloatArray = NDArray[np.float64]
 
 RIDGE_SLOPE, RIDGE_INTERCEPT = 5.0, 3.0  # chosen in benchmarks/calibration.py
 LEAST = 2  # known positives, and negatives: from one, nothing could be held out to judge the fit
-BINS = 10
 BLOCK = 1 << 16  # cells fitted at a time, a column at least: narrow sums over rows are slow
 
 
@@ -152,8 +152,8 @@ def out_of_fold_figures(
     names = attribute_names(attributes, scores.shape[1])
     rows: list[dict[str, Any]] = []
     for some, part in _held_out(labels, scores, shifts, units, folds, seed, (RIDGE_SLOPE, RIDGE_INTERCEPT)):
-        rows += _figures(labels[:, some], part, names[some])
-    return _with_means(rows)
+        rows += figures_of(labels[:, some], part, names[some])
+    return with_means(rows)
 
 
 def _held_out(
@@ -188,61 +188,6 @@ def _units(groups: ArrayLike | None, rows: int) -> NDArray[np.int64]:
     if groups is None:
         return np.arange(rows)
     return np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
-
-
-def calibration_figures(
-    labels: ArrayLike, scores: ArrayLike, attributes: Sequence[str] | None = None
-) -> dict[str, Any]:
-    """Expected calibration error and Brier score of each attribute over its known cells, and their means.
-
-    Brier score: the mean of (score - label)^2. Expected calibration error: known cells in the order of
-    their scores are cut into ten bins of equally many, equal scores kept together; the mean over cells of
-    |mean score - share present| of their bin. Bins of equal mass (Nguyen & O'Connor 2015; Nixon et al. 2019)
-    and not of equal width (Guo et al. 2017), since nearly all scores of a rare attribute lie in the lowest
-    tenth. Chance alone makes it positive: with few cells compare two of them, do not read one.
-
-    Args:
-        labels: [N, A], 0 absent, 1 present, NaN unknown.
-        scores: [N, A] probabilities in [0, 1].
-        attributes: A names; `Attr1`, `Attr2`, ... when not given.
-
-    Returns:
-        `ece` and `brier`, means over the attributes with a known label (None where there is none), and
-        `attributes`, a dict each: `name`, `ece`, `brier` (None without a known label).
-    """
-    labels, scores = checked_cells(labels, scores)
-    names = attribute_names(attributes, scores.shape[1])
-    return _with_means(_figures(labels, scores, names))
-
-
-def _figures(labels: NDArray[Any], scores: NDArray[Any], names: Sequence[str]) -> list[dict[str, Any]]:
-    """`name`, `ece` and `brier` of each attribute."""
-    rows: list[dict[str, Any]] = []
-    for column, name in enumerate(names):
-        present, absent = known_sides(labels[:, column])
-        known = present | absent
-        p, y = scores[known, column].astype(np.float64), present[known].astype(np.float64)
-        brier = float(((p - y) ** 2).mean()) if len(p) else None
-        rows.append({"name": name, "ece": _expected_error(p, y), "brier": brier})
-    return rows
-
-
-def _with_means(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    defined = [row for row in rows if row["brier"] is not None]
-    means = {
-        name: sum(row[name] for row in defined) / len(defined) if defined else None
-        for name in ("ece", "brier")
-    }
-    return {**means, "attributes": rows}
-
-
-def _expected_error(p: FloatArray, y: FloatArray) -> float | None:
-    """Expected calibration error of one attribute's known cells: scores and labels [n]; None for none."""
-    if not len(p):
-        return None
-    # the bin of a score is that of the first cell that has it
-    bins = np.searchsorted(np.sort(p), p, side="left") * BINS // len(p)
-    return float(np.abs(np.bincount(bins, weights=p - y)).sum() / len(p))
 
 
 def _shifts(shift: ArrayLike | None, attributes: int) -> FloatArray:

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlcls.scoring.cells import BoolArray, is_present, row_blocks
-from mlcls.scoring.estimators import Known, estimator_named, read_known
+from mlcls.scoring.estimators import estimator_named
+from mlcls.scoring.known import Known, read_known
 from mlcls.scoring.objectives import Cuts, Objective, parse_objective
 from mlcls.scoring.optima import FloatArray, IntArray, judge
 

@@ -12,10 +12,9 @@ from mlcls.scoring.estimators import (
     ESTIMATORS,
     LEAST_POSITIVE,
     RESAMPLES,
-    Known,
     estimator_named,
-    read_known,
 )
+from mlcls.scoring.known import Known, read_known
 from mlcls.scoring.objectives import OBJECTIVES, Cuts, Objective, parse_objective
 from mlcls.scoring.optima import UNTUNED, FloatArray, best_cut, cut_points, judge
 from mlcls.scoring.tuned import TunedThreshold

@@ -13,11 +13,11 @@ from mlcls.recipe import Recipe
 from mlcls.scoring.assessment import assess, with_cross_fitted
 from mlcls.scoring.calibration import (
     Calibration,
-    calibration_figures,
     fit_calibration,
     identity,
     out_of_fold_figures,
 )
+from mlcls.scoring.calibration_error import calibration_figures
 from mlcls.scoring.predictions import Predictions
 from mlcls.scoring.thresholds import TunedThreshold, tune_report
 

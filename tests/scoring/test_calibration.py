@@ -18,13 +18,13 @@ from mlcls.scoring.calibration import (
     RIDGE_INTERCEPT,
     RIDGE_SLOPE,
     Calibration,
-    calibration_figures,
     fit_calibration,
     identity,
     known_shift,
     out_of_fold,
     out_of_fold_figures,
 )
+from mlcls.scoring.calibration_error import calibration_figures
 
 nan = np.nan
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mlcls.scoring.estimators import unit_numbers
+from mlcls.scoring.known import unit_numbers
 from mlcls.scoring.metrics import evaluate
 from mlcls.scoring.optima import draw_weights, midway, resampled_cuts, side, thinned_cuts
 from mlcls.scoring.thresholds import tune, tune_report

@@ -9,7 +9,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from mlcls.errors import NumericalError
 from mlcls.scoring import ranking
 from mlcls.scoring.assessment import assess
-from mlcls.scoring.calibration import calibration_figures, fit_calibration, out_of_fold_figures
+from mlcls.scoring.calibration import fit_calibration, out_of_fold_figures
+from mlcls.scoring.calibration_error import calibration_figures
 from mlcls.scoring.cells import known_cells
 from mlcls.scoring.crossfit import cross_fit
 from mlcls.scoring.metrics import evaluate
