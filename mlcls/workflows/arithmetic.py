@@ -1,7 +1,15 @@
-"""The arithmetic of a training: which precision is faster on this CPU, found by timing a step both ways."""
+"""The arithmetic of a training: which precision is faster on this CPU, found by timing a step both ways, once.
 
+What was found is kept beside the other caches, so that the same command computes alike the next time, however busy the
+machine is then.
+"""
+
+import contextlib
+import json
+import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -37,7 +45,32 @@ def faster_precision(step: Callable[[str], object]) -> tuple[str, float | None]:
     for _ in range(TRIES - 1):
         fp32 = min(fp32, _seconds(step, "fp32"))
         bf16 = min(bf16, _seconds(step, "bf16"))
-    return ("bf16" if bf16 * WORTH <= fp32 else "fp32"), bf16 / fp32
+    return precision_for(bf16 / fp32), bf16 / fp32
+
+
+def precision_for(ratio: float) -> str:
+    """The precision, by the seconds in bfloat16 over those in float32."""
+    return "bf16" if ratio * WORTH <= 1 else "fp32"
+
+
+def recall_ratio(file: Path, step: str) -> float | None:
+    """What was found for this step before: seconds in bfloat16 over seconds in float32; None where nothing was."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # not there, or not what was written
+        ratio = json.loads(file.read_text(encoding="utf-8"))[step]
+        return float(ratio) if ratio > 0 else None
+    return None
+
+
+def keep_ratio(file: Path, step: str, ratio: float) -> None:
+    """Keep what was found for this step; a folder that cannot be written keeps nothing."""
+    kept: dict[str, float] = {}
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        kept = dict(json.loads(file.read_text(encoding="utf-8")))
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps({**kept, step: ratio}, indent=1), encoding="utf-8")
+        part.replace(file)
 
 
 def _seconds(step: Callable[[str], object], precision: str) -> float:

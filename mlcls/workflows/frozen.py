@@ -20,10 +20,17 @@ from mlcls.models.forward import autocast
 from mlcls.models.frontier import Cut, bridge, find_cut
 from mlcls.models.stages import set_trainable, train_mode
 from mlcls.recipe import Recipe
-from mlcls.workflows.arithmetic import bf16_is_native, faster_precision
+from mlcls.workflows.arithmetic import (
+    bf16_is_native,
+    faster_precision,
+    keep_ratio,
+    precision_for,
+    recall_ratio,
+)
 
 CHUNK_ON_CPU = 8  # images that pass the frozen part together: more of them leave the caches of a CPU
 KEPT = torch.bfloat16  # what the training images' activations are kept in; those of validation in float32
+MEASURED = "precision.json"
 TIMED_IMAGES = 4  # of the step that is timed
 
 Plan = tuple[
@@ -68,33 +75,49 @@ def find_cuts(classifier: Classifier, plans: Sequence[Plan], image_size: int, vi
 
 
 def measured_precision(
-    classifier: Classifier, cut: Cut | None, image_size: int
+    recipe: Recipe, classifier: Classifier, cut: Cut | None, image_size: int, folder: Path
 ) -> tuple[str, tuple[str, ...]]:
     """The faster arithmetic of this CPU for a step of the last stage, and what to tell of it.
 
     Args:
         cut: of the last stage, whose parameters are trainable.
+        folder: where what was measured is kept.
     """
     if not bf16_is_native():
         return "fp32", ()
-    pixels = torch.randint(0, 256, (TIMED_IMAGES, 3, image_size, image_size), dtype=torch.uint8)
-    pixels = pixels.contiguous(memory_format=torch.channels_last)
-    device = torch.device("cpu")
-    classifier.eval()  # the same work, and no statistics move
-
-    def step(precision: str) -> None:
-        with autocast(device, precision):
-            logits = classifier(pixels) if cut is None else cut.rest(_frozen(cut.trunk, pixels))
-        logits.float().sum().backward()
-
-    if cut is not None:
-        cut.rest.eval()
-    precision, ratio = faster_precision(step)
-    classifier.zero_grad(set_to_none=True)
+    nodes = "whole" if cut is None else ",".join(cut.nodes)
+    network = f"{recipe.backbone} {dict(recipe.backbone_args)} {recipe.head}"
+    machine = f"torch {torch.__version__} {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()}"
+    step = f"{network}, {image_size} px, {nodes}, {machine} threads"
+    ratio = recall_ratio(folder / MEASURED, step)
+    precision = None if ratio is None else precision_for(ratio)
+    if precision is None:
+        precision, ratio = faster_precision(_step_of(classifier, cut, image_size))
+        classifier.zero_grad(set_to_none=True)
+        if ratio is not None:
+            keep_ratio(folder / MEASURED, step, ratio)
     if ratio is None:
         return precision, ()
     said = {"bf16": "bfloat16", "fp32": "float32"}[precision]
     return precision, (f"{said}: a step in bfloat16 takes {ratio:.2f} times as long as in float32 here",)
+
+
+def _step_of(classifier: Classifier, cut: Cut | None, image_size: int) -> Callable[[str], None]:
+    """A step of a few images, in a precision."""
+    chance = torch.Generator().manual_seed(0)
+    pixels = torch.randint(
+        0, 256, (TIMED_IMAGES, 3, image_size, image_size), dtype=torch.uint8, generator=chance
+    ).contiguous(memory_format=torch.channels_last)
+    classifier.eval()  # the same work, and no statistics move
+    if cut is not None:
+        cut.rest.eval()
+
+    def step(precision: str) -> None:
+        with autocast(pixels.device, precision):
+            logits = classifier(pixels) if cut is None else cut.rest(_frozen(cut.trunk, pixels))
+        logits.float().sum().backward()
+
+    return step
 
 
 def build_feeds(

@@ -145,7 +145,7 @@ def _precision(
         cut: of the last stage, whose parameters are trainable.
     """
     if recipe.precision == "auto" and device.type == "cpu":
-        return measured_precision(classifier, cut, recipe.image_size or 0)
+        return measured_precision(recipe, classifier, cut, recipe.image_size or 0, cache_folder())
     return resolve_precision(recipe.precision, device), ()
 
 

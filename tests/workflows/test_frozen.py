@@ -188,3 +188,19 @@ def test_the_measured_arithmetic_is_told_and_written_into_the_recipe(
     fit(recipe, labels=toy, out=tmp_path / "o", console=Console(file=told, width=120))
     assert 'precision = "bf16"' in (tmp_path / "o" / "recipe.toml").read_text(encoding="utf-8")
     assert "bfloat16: a step in bfloat16 takes 0.50 times as long as in float32 here" in told.getvalue()
+
+
+def test_what_was_measured_is_not_measured_again(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLCLS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(frozen, "bf16_is_native", lambda: True)
+    monkeypatch.setattr(frozen, "faster_precision", lambda step: ("bf16", 0.5))
+    assert prepared(toy, precision="auto").recipe.precision == "bf16"
+    monkeypatch.setattr(frozen, "faster_precision", lambda step: ("fp32", 2.0))
+    again = prepared(toy, precision="auto")
+    assert again.recipe.precision == "bf16"
+    assert any("takes 0.50 times as long" in note for note in again.facts.notes)
+    assert prepared(toy, precision="auto", unfreeze="none").recipe.precision == "fp32"  # another step
+    (tmp_path / "cache" / "precision.json").write_text("{not json", encoding="utf-8")
+    assert prepared(toy, precision="auto").recipe.precision == "fp32"
