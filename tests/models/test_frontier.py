@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from timm.layers import StdConv2dSame
 from torch import Tensor, nn
 
 from mlcls.learning.batchnorm import moving_buffers
@@ -195,6 +196,54 @@ def test_folded_halves_are_the_whole_but_for_rounding(backbone: str) -> None:
     assert near(cut.rest(rows), expected, 2e-3)
 
 
+def test_what_follows_cheaply_from_what_is_kept_is_not_kept_too() -> None:
+    _, cut = cut_of("densenet121", "last")  # its first layers each join the same maps anew
+    assert len(cut.nodes) == 1
+    _, cut = cut_of("vit_tiny_patch16_224", "odd")  # the residual stream, and its norm before the MLP
+    assert cut.width == 17 * 192
+    _, cut = cut_of("resnet18", "none")
+    assert cut.width == 512
+
+
+class Awkwardly(nn.Module):
+    """A head that begins with chance, or by writing into what it is given."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(0.5)
+        self.fc = nn.Linear(8, 2)
+        self.way = way
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.way == "drops":
+            x = self.drop(x)
+        y: Tensor = self.fc(x)
+        if self.way == "writes":
+            x += y.detach().sum(1, keepdim=True)
+            y = y * x.mean(1, keepdim=True)
+        return y
+
+
+@pytest.mark.parametrize("way", ["drops", "writes"])
+def test_a_head_that_begins_with_chance_or_by_writing(way: str) -> None:
+    model = small_classifier(nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()), 8)
+    model.head = Awkwardly(way)
+    set_trainable(model, "none")
+    train_mode(model)
+    cut = find_cut(model, 16, fold=False)
+    assert cut is not None
+    rows = cut.trunk(pixels(16))
+    before = rows.clone()
+    for mode in (True, False):
+        cut.rest.train(mode)
+        torch.manual_seed(4)
+        got = cut.rest(rows)
+        torch.manual_seed(4)
+        model.train(mode)
+        assert torch.equal(got, model(pixels(16)))
+        assert torch.equal(rows, before)
+
+
 def is_batch_norm(module: nn.Module) -> bool:
     return isinstance(module, nn.modules.batchnorm._BatchNorm)
 
@@ -210,14 +259,11 @@ def test_folding_leaves_no_batch_norm_behind_a_convolution(backbone: str) -> Non
 
 
 def test_nothing_is_folded_that_is_no_plain_pair_of_convolution_and_norm() -> None:
-    class Standardized(nn.Conv2d):
-        def forward(self, x: Tensor) -> Tensor:
-            return nn.functional.conv2d(x, self.weight - self.weight.mean())
-
     class Backbone(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.standardized, self.norm1 = Standardized(3, 8, 1), nn.BatchNorm2d(8)
+            # timm's own, left whole by the trace as a plain convolution is, but it standardises its weight
+            self.standardized, self.norm1 = StdConv2dSame(3, 8, 1), nn.BatchNorm2d(8)
             self.twice, self.norm2 = nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8)
             self.branching, self.norm3 = nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8)
             self.batch_only, self.norm4 = nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8, track_running_stats=False)
@@ -367,7 +413,7 @@ def test_steps_train_the_rest_as_they_train_the_whole(images: int, broken: bool)
         assert torch.allclose(value, states[1][name], rtol=1e-4, atol=1e-5), name
 
 
-@pytest.mark.parametrize("backbone", ["convnext_atto", "vit_tiny_patch16_224", "regnetx_002"])
+@pytest.mark.parametrize("backbone", ["resnet18", "convnext_atto", "vit_tiny_patch16_224"])
 @pytest.mark.parametrize("choice", ["last", "odd"])
 def test_autocast_computes_what_it_computes_uncut(backbone: str, choice: str) -> None:
     model, cut = cut_of(backbone, choice)
@@ -443,12 +489,14 @@ class Awkward(nn.Module):
             x = x * float(len(x.flatten()))
         if self.way == "draws":
             x = x * torch.rand(1)
+        if self.way == "gambles" and torch.rand(()) < 1e-6:
+            x = -x
         if self.way == "mixes":
             x = x - x.mean(0)
         return x.mean((2, 3))
 
 
-@pytest.mark.parametrize("way", ["branches", "counts", "draws", "mixes"])
+@pytest.mark.parametrize("way", ["branches", "counts", "draws", "gambles", "mixes"])
 def test_what_cannot_be_cut_is_left_whole_and_said_at_debug_level(
     way: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
