@@ -1,83 +1,16 @@
-"""Owns byte-identical images: which files are the same; and what groups of images that are one photo give away.
+"""Owns what groups of images that are one photo give away: opposite labels, and a photo in several subsets."""
 
-Which of them carry opposite labels, for which attributes, and which lie in several subsets of a split.
-"""
-
-import hashlib
-import os
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlcls.missing import split_missing
 
-TAIL = 4096  # bytes read to tell files of one size apart: an image ends with data and starts with a header
-
-
-AnyPath = str | os.PathLike[str]
-
-
-def find_duplicates(paths: Sequence[AnyPath]) -> tuple[tuple[int, ...], ...]:
-    """Groups of files with the same bytes: by size, then the last 4 KiB, then SHA-256 of what is still equal.
-
-    Args:
-        paths: files (a million texts take a fifth of the memory of `Path`s). One that is absent, empty or cannot be
-            opened is left out: decoding reports it.
-
-    Returns:
-        Indices into `paths`, ascending within each group; groups of two or more, by their first index.
-    """
-    groups: Iterable[Sequence[int]] = _of_one_size(paths)
-    for key in (_tail, _digest):
-        groups = [part for group in groups for part in _parts(group, paths, key)]
-    return tuple(sorted(tuple(group) for group in groups))
-
-
-def _of_one_size(paths: Sequence[AnyPath]) -> Iterable[list[int]]:
-    """Indices of files of one size, two or more together; not of those that are empty or absent."""
-    sizes = np.fromiter(map(_size, paths), np.int64, len(paths))
-    order = np.argsort(sizes, kind="stable")
-    order = order[np.searchsorted(sizes[order], 1) :]
-    starts = np.flatnonzero(np.diff(sizes[order], prepend=0))
-    ends = np.append(starts[1:], len(order))
-    for start, end in zip(starts[ends - starts > 1], ends[ends - starts > 1], strict=True):
-        yield order[start:end].tolist()
-
-
-def _parts(
-    group: Sequence[int], paths: Sequence[AnyPath], key: Callable[[AnyPath], Hashable]
-) -> list[list[int]]:
-    """The group's members of equal key, two or more together."""
-    parts: defaultdict[Hashable, list[int]] = defaultdict(list)
-    for index in group:
-        try:
-            value = key(paths[index])
-        except OSError:
-            continue
-        parts[value].append(index)
-    return [part for part in parts.values() if len(part) > 1]
-
-
-def _size(path: AnyPath) -> int:
-    """Bytes; 0 where there is no such file."""
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0
-
-
-def _tail(path: AnyPath) -> bytes:
-    with open(path, "rb") as file:
-        file.seek(-min(TAIL, os.fstat(file.fileno()).st_size), os.SEEK_END)
-        return file.read()
-
-
-def _digest(path: AnyPath) -> bytes:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+BLOCK = 1 << 10  # groups looked at together
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +29,20 @@ def find_conflicts(
 
     Args:
         labels: [N, A], 0 absent, 1 present, NaN unknown.
-        duplicates: groups of row indices, as `find_duplicates` returns them.
+        duplicates: groups of row indices, none of them empty.
     """
-    return tuple(tuple(group) for group in duplicates if find_contradictions(labels, group))
+    kept: list[tuple[int, ...]] = []
+    for start in range(0, len(duplicates), BLOCK):
+        groups = [tuple(group) for group in duplicates[start : start + BLOCK]]
+        rows = np.fromiter(chain.from_iterable(groups), np.intp)
+        first = np.cumsum([0, *map(len, groups[:-1])])
+        values, known = split_missing(labels[rows])
+        present, absent = (
+            np.logical_or.reduceat(known & (values == value), first, axis=0) for value in (1, 0)
+        )
+        opposite = np.any(present & absent, axis=1)
+        kept += [group for group, found in zip(groups, opposite.tolist(), strict=True) if found]
+    return tuple(kept)
 
 
 def find_contradictions(

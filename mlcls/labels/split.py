@@ -257,7 +257,7 @@ def combine_groups(n: int, *groupings: Sequence[Hashable] | NDArray[np.generic])
     Args:
         n: how many rows there are.
         groupings: each either [n] values, of which equal ones belong together and an empty one (None, NaN,
-            '') stands alone; or a list of tuples of row indices, as `find_duplicates` returns. A list whose
+            '') stands alone; or a list of tuples of row indices. A list whose
             first entry is a tuple is of the second kind.
 
     Returns:
