@@ -205,8 +205,11 @@ def test_what_follows_cheaply_from_what_is_kept_is_not_kept_too() -> None:
     assert cut.width == 512
 
 
+POOLED = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
 class Awkwardly(nn.Module):
-    """A head that begins with chance, or by writing into what it is given."""
+    """A head that begins with chance, by writing into what it is given, or with what does not run once traced."""
 
     def __init__(self, way: str) -> None:
         super().__init__()
@@ -217,18 +220,21 @@ class Awkwardly(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.way == "drops":
             x = self.drop(x)
+        if self.way == "drops by itself":
+            x = nn.functional.dropout(x, 0.5, self.training)
         y: Tensor = self.fc(x)
+        if self.way == "crashes" and not isinstance(x, Tensor):
+            y = y.view(3, 5, 7)
         if self.way == "writes":
-            x += y.detach().sum(1, keepdim=True)
+            x.add_(y.detach().sum(1, keepdim=True))
             y = y * x.mean(1, keepdim=True)
         return y
 
 
-@pytest.mark.parametrize("way", ["drops", "writes"])
+@pytest.mark.parametrize("way", ["drops", "drops by itself", "writes"])
 def test_a_head_that_begins_with_chance_or_by_writing(way: str) -> None:
-    model = small_classifier(nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()), 8)
+    model = small_classifier(POOLED, 8)
     model.head = Awkwardly(way)
-    set_trainable(model, "none")
     train_mode(model)
     cut = find_cut(model, 16, fold=False)
     assert cut is not None
@@ -520,17 +526,20 @@ class Crashes(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)
-        x = x.flatten(2).mean(2)
         if not isinstance(x, Tensor):
             x = x.view(3, 5, 7)
-        return x
+        return x.mean((2, 3))
 
 
+@pytest.mark.parametrize("half", ["trunk", "rest"])
 def test_a_network_that_traces_but_does_not_run_is_left_whole(
-    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    half: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    model = small_classifier(Crashes() if half == "trunk" else POOLED, 8)
+    if half == "rest":
+        model.head = Awkwardly("crashes")
     with caplog.at_level(logging.DEBUG, "mlcls"):
-        assert find_cut(small_classifier(Crashes(), 8), 16, fold=False) is None
+        assert find_cut(model, 16, fold=False) is None
     assert "the network is not cut (RuntimeError" in caplog.text
     assert capfd.readouterr() == ("", "")
 
