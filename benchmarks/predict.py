@@ -15,12 +15,14 @@ read once before, so that they lie in the system's memory.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -146,19 +148,39 @@ def measure_start(bundle: Path, photo: str, processes: int) -> list[dict[str, An
 
 
 def run_process(words: Sequence[str]) -> dict[str, float]:
-    """Run `python -m mlcls.COMMAND ...` to its end: its seconds, its processor seconds and its largest memory in MB."""
+    """Run `python -m mlcls.COMMAND ...` to its end: its seconds, its processor seconds and its largest memory in MB.
+
+    The memory is what Linux says of the running process, looked at ten times a second; `ru_maxrss` would not do, since
+    a process inherits it of the one that started it.
+    """
     started = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", f"mlcls.{words[0]}", *words[1:]],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    peak, looks_at = 0.0, Path(f"/proc/{process.pid}/status")
+    looker = threading.Event()
+
+    def look() -> None:
+        nonlocal peak
+        while not looker.wait(0.1):
+            with contextlib.suppress(OSError):  # it may have ended in between
+                lines = looks_at.read_text().splitlines()
+                peak = max(
+                    [peak, *(int(line.split()[1]) / 1e3 for line in lines if line.startswith("VmHWM"))]
+                )
+
+    thread = threading.Thread(target=look)
+    thread.start()
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - started
+    looker.set()
+    thread.join()
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         sys.exit(f"mlcls {' '.join(words)}: exit code {process.returncode}")
-    return {"seconds": seconds, "cpu": usage.ru_utime + usage.ru_stime, "megabytes": usage.ru_maxrss / 1e3}
+    return {"seconds": seconds, "cpu": usage.ru_utime + usage.ru_stime, "megabytes": peak}
 
 
 # --- pipeline ------------------------------------------------------------------------------------------------------
@@ -247,13 +269,16 @@ def summary(
 def measure_memory(bundle: Path, folder: Path, sizes: Sequence[int]) -> list[dict[str, Any]]:
     """The command on folders of so many links to one tiny image: its largest resident memory, and its speed."""
     rows = []
-    folder.mkdir(parents=True)
-    cv2.imwrite(str(folder / "tiny.jpg"), np.full((32, 32, 3), 99, np.uint8))
+    tiny = cv2.imencode(".jpg", np.full((32, 32, 3), 99, np.uint8))[1].tobytes()
     for size in sizes:
         images = folder / f"of {size}"
-        images.mkdir()
+        images.mkdir(parents=True)
         for number in range(size):
-            os.link(folder / "tiny.jpg", images / f"{number:07d}.jpg")
+            path = images / f"{number:07d}.jpg"
+            if number % 10_000:
+                os.link(images / f"{number - number % 10_000:07d}.jpg", path)
+            else:  # a file of its own for so many: it may have at most 65,000 names
+                path.write_bytes(tiny)
         out = str(folder / "rows.csv")
         spent = run_process(["predict", "--model", str(bundle), "--images", str(images), "--out", out])
         rows.append(
