@@ -2,14 +2,18 @@
 
 import contextlib
 import csv
+import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
-from mlcls.commandline import FAILED_IN_PART, Parser, console_on, run_command
+from mlcls.commandline import FAILED_IN_PART, Parser, check_output, console_on, run_command
 from mlcls.errors import RecipeError
+from mlcls.naming import suggest
 
 FORMATS = ("table", "json", "csv")
 ENGINES = ("auto", "onnx", "torch", "openvino")
@@ -26,7 +30,11 @@ def _predict(argv: Sequence[str] | None) -> int:
     parser.add_argument(
         "--image", action="extend", nargs="+", default=[], metavar="FILE", help="an image, or several"
     )
-    parser.add_argument("--images", metavar="DIR", help="every image in a folder and its subfolders")
+    parser.add_argument(
+        "--images",
+        metavar="DIR",
+        help="every image in a folder and its subfolders, but for names that begin with a dot",
+    )
     parser.add_argument("--model", default="outputs", metavar="DIR", help="the bundle (default: outputs)")
     parser.add_argument("--format", choices=FORMATS, help="default: table, or what the ending of --out says")
     parser.add_argument("--out", metavar="FILE", help="write there instead of to the terminal")
@@ -38,19 +46,28 @@ def _predict(argv: Sequence[str] | None) -> int:
     )
     parser.add_argument(
         "--engine",
-        choices=ENGINES,
+        type=_engine,
         default="auto",
+        metavar="{" + ",".join(ENGINES) + "}",
         help="default: auto, onnx on the CPU where it can, else torch",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="auto, cpu, cuda, cuda:N or mps (default: auto, which is the CPU, through ONNX Runtime; cuda predicts on "
+        "the GPU, through PyTorch)",
+    )
     arguments = parser.parse_args(argv)
-    if not arguments.image and not arguments.images:
+    if not arguments.image and arguments.images is None:
         raise RecipeError("name what to predict: --image FILE or --images DIR")
     form = arguments.format or _format_of(arguments.out)
+    if arguments.out is not None:  # any ending will do
+        check_output("--out", arguments.out, ".json", Path(arguments.out).suffix.lower())
 
     from mlcls.workflows.photos import open_predictor, paths_to_predict
 
     paths = paths_to_predict(arguments.image, arguments.images)
+    _check_not_an_image(arguments.out, paths)
     predictor = open_predictor(
         arguments.model, arguments.device, arguments.threshold, raw=arguments.raw, engine=arguments.engine
     )
@@ -58,13 +75,31 @@ def _predict(argv: Sequence[str] | None) -> int:
         sys.stderr.write(predictor.note + "\n")
     quiet = form == "table" and not arguments.out  # the rows themselves show how far it is
     with contextlib.ExitStack() as stack:
-        stream = stack.enter_context(open_out(arguments.out)) if arguments.out else sys.stdout
         advance = None if quiet or len(paths) == 1 else stack.enter_context(_progress(len(paths)))
-        failed = _write(form, _counted(predictor.stream(paths), advance), stream, predictor.attributes)
+        rows = _counted(predictor.stream(paths), advance)
+        first = next(rows)  # before the file is opened: what fails until here leaves an older result as it is
+        stream = stack.enter_context(open_out(arguments.out)) if arguments.out else _stdout()
+        failed = _write(form, chain([first], rows), stream, predictor.attributes)
     if failed and form != "table":
-        console = console_on(sys.stderr)
-        console.print(f"{failed} of {len(paths)} images cannot be read; their rows say why")
+        console_on(sys.stderr).print(_failed_images(failed, len(paths)))
     return FAILED_IN_PART if failed else 0
+
+
+def _check_not_an_image(out: str | None, paths: Sequence[str]) -> None:
+    """Refuse to write the result over an image; also where it has another name, through a link."""
+    if out is None or not os.path.isfile(out):
+        return
+    place = os.stat(out)
+    for path in paths:
+        with contextlib.suppress(OSError, ValueError):  # one that is not there gets a row that says so
+            if os.path.samestat(os.stat(path), place):
+                raise RecipeError(f"--out {out}: is one of the images to predict; name another file")
+
+
+def _failed_images(failed: int, images: int) -> str:
+    if images == 1:
+        return "the image cannot be read; its row says why"
+    return f"{failed} of {images} images cannot be read; {'its row says' if failed == 1 else 'their rows say'} why"
 
 
 def _progress(images: int) -> contextlib.AbstractContextManager[Callable[[int], None]]:
@@ -73,6 +108,12 @@ def _progress(images: int) -> contextlib.AbstractContextManager[Callable[[int], 
     )  # rich costs a tenth of a second: only where there is a bar to show
 
     return progress(console_on(sys.stderr), "predicting", images)
+
+
+def _engine(text: str) -> str:
+    if text not in ENGINES:
+        raise RecipeError(f"--engine: unknown engine '{text}'; {suggest(text, list(ENGINES))}")
+    return text
 
 
 def _threshold(text: str) -> float:
@@ -91,8 +132,15 @@ def _format_of(out: str | None) -> str:
 
 
 def open_out(path: str) -> IO[str]:
-    """A file for results: UTF-8, the line ends as they are written."""
-    return Path(path).open("w", encoding="utf-8", newline="")
+    """A file for results: UTF-8, the line ends as they are written; a byte of a name that is no UTF-8 as `\\udc..`."""
+    return Path(path).open("w", encoding="utf-8", errors="backslashreplace", newline="")
+
+
+def _stdout() -> IO[str]:
+    """stdout, in whose encoding no name fails."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    return sys.stdout
 
 
 def _counted(rows: Iterator[Row], advance: Callable[[int], None] | None) -> Iterator[Row]:
@@ -122,12 +170,16 @@ def _write_table(rows: Iterator[Row], stream: IO[str], attributes: Sequence[str]
 
 def _write_json(rows: Iterator[Row], stream: IO[str], attributes: Sequence[str]) -> int:
     failed, separator = 0, "[\n"
-    for row in rows:
-        failed += "error" in row
-        stream.write(separator + json.dumps(row, ensure_ascii=False, allow_nan=False))
-        separator = ",\n"
-        stream.flush()  # rows as they come: who reads them need not wait for a buffer to fill
-    stream.write("[]\n" if separator == "[\n" else "\n]\n")
+    # outside UTF-8 JSON has escapes of its own; a lone surrogate, a byte of a name, is written as one in any case
+    escaped = (stream.encoding or "utf-8").lower().replace("-", "") != "utf8"
+    try:
+        for row in rows:
+            failed += "error" in row
+            stream.write(separator + json.dumps(row, ensure_ascii=escaped, allow_nan=False))
+            separator = ",\n"
+            stream.flush()  # rows as they come: who reads them need not wait for a buffer to fill
+    finally:  # also of what was interrupted the finished rows can be read
+        stream.write("[]\n" if separator == "[\n" else "\n]\n")
     return failed
 
 
