@@ -104,6 +104,15 @@ class Recipe:
         choices=("together", "ignore"),
     )
 
+    image_cache_gb: float = _setting(
+        10.0,
+        "disk space for decoded images, which all commands but inspect keep between runs, the least recently used "
+        "given up first (0: none)",
+        group=TABLE,
+        kind=number,
+        least=0,
+    )
+
     backbone: str = _setting(
         "resnet18", "any timm model, or cnn4 (a small network to train from scratch)", group=MODEL
     )
@@ -133,14 +142,6 @@ class Recipe:
     augment_args: dict[str, Any] = _setting(
         {}, "probabilities and ranges of the augmentation", group=IMAGES, kind=key_values, metavar="KEY=VALUE"
     )
-    image_cache_gb: float = _setting(
-        10.0,
-        "disk space for decoded images, kept between runs, the least recently used given up first (0: none)",
-        group=IMAGES,
-        kind=number,
-        least=0,
-    )
-
     batch_size: int = _setting(16, "images a step", group=TRAINING, kind=integer, least=1)
     epochs: int = _setting(50, "epochs at most, both stages together", group=TRAINING, kind=integer, least=1)
     seed: int = _setting(

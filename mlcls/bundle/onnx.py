@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mlcls.bundle.engines import OnnxEngine, onnxruntime_errors
 from mlcls.images.preprocess import Preprocessing
 from mlcls.models.classifier import Classifier
+from mlcls.scoring.line import Calibration
 from mlcls.scoring.platt import sigmoid
 
 Pixels = NDArray[np.uint8]
@@ -51,7 +52,8 @@ class OnnxFacts:
 
     Attributes:
         opset: the version of ONNX's operators that it is written in.
-        parity: the largest difference between its probabilities and PyTorch's over the probe batches, at most 1e-4.
+        parity: the largest difference between its probabilities, raw and calibrated, and PyTorch's over the probe
+            batches, at most 1e-4.
     """
 
     opset: int
@@ -71,7 +73,11 @@ class _Graph(nn.Module):
 
 
 def export_onnx(
-    classifier: Classifier, preprocessing: Preprocessing, path: Path, probe: Pixels | None = None
+    classifier: Classifier,
+    preprocessing: Preprocessing,
+    path: Path,
+    probe: Pixels | None = None,
+    calibration: Calibration | None = None,
 ) -> OnnxFacts | str:
     """Write the classifier as one ONNX file, and hold it against PyTorch in float32 on the CPU.
 
@@ -83,6 +89,7 @@ def export_onnx(
         preprocessing: says S.
         path: of the file; nothing stands there in the end where the answer is a reason.
         probe: prepared images uint8 [N, S, S, 3], compared beside made ones.
+        calibration: of the probabilities that are shown, which are compared beside the raw ones.
 
     Returns:
         The facts, or in half a sentence why there is no file.
@@ -106,7 +113,7 @@ def export_onnx(
         try:
             with _quiet(), torch.no_grad():
                 export(_Graph(twin), torch.from_numpy(batches[0][:2]), path)
-            difference = _difference(path, batches, expected)
+            difference = _difference(path, batches, expected, calibration)
         except refusals as error:
             reason = reason or f"its network cannot be written in ONNX ({_first_line(error)})"
             continue
@@ -184,7 +191,12 @@ def _reference(classifier: Classifier, pixels: Pixels) -> tuple[Floats, Floats]:
         return classifier(batch).numpy(), classifier.embed(batch).numpy()
 
 
-def _difference(path: Path, batches: Sequence[Pixels], expected: Sequence[tuple[Floats, Floats]]) -> float:
+def _difference(
+    path: Path,
+    batches: Sequence[Pixels],
+    expected: Sequence[tuple[Floats, Floats]],
+    calibration: Calibration | None,
+) -> float:
     """The largest difference of any probability; infinite where shapes or features differ, NaN for NaN."""
     engine, found = OnnxEngine(path.read_bytes()), [0.0]
     for pixels, (logits, features) in zip(batches, expected, strict=True):
@@ -194,7 +206,11 @@ def _difference(path: Path, batches: Sequence[Pixels], expected: Sequence[tuple[
         scale = max(1.0, float(np.abs(features).max()))
         if not np.abs(embedded - features).max() <= FEATURES * scale:
             return float("inf")
-        found.append(np.abs(sigmoid(written.astype(np.float64)) - sigmoid(logits.astype(np.float64))).max())
+        scores, reference = sigmoid(written.astype(np.float64)), sigmoid(logits.astype(np.float64))
+        found.append(np.abs(scores - reference).max())
+        if calibration is not None:
+            shown = calibration.apply(scores.astype(np.float32))
+            found.append(np.abs(shown - calibration.apply(reference.astype(np.float32))).max())
     return float(np.max(found))  # NaN where any is
 
 

@@ -61,13 +61,16 @@ class PackReader:
         return copy
 
     def _map(self, pack: int) -> Pixels | None:
-        if pack not in self._maps:
-            for number in list(self._maps)[: len(self._maps) - MOST_OPEN + 1]:
-                self._maps.pop(number, None)
-            path, checksums = self._packs[pack]
-            self._seen.setdefault(pack, np.zeros(len(checksums), dtype=np.bool_))
-            self._maps[pack] = _mapped(path, len(checksums), self._side)
-        return self._maps[pack]
+        pixels = self._maps.get(pack)
+        if pixels is not None or pack in self._maps:
+            return pixels
+        for number in list(self._maps)[: max(0, len(self._maps) - MOST_OPEN + 1)]:
+            self._maps.pop(number, None)
+        path, checksums = self._packs[pack]
+        self._seen.setdefault(pack, np.zeros(len(checksums), dtype=np.bool_))
+        pixels = _mapped(path, len(checksums), self._side)
+        self._maps[pack] = pixels
+        return pixels
 
 
 def _mapped(path: Path, count: int, side: int) -> Pixels | None:

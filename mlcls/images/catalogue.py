@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mlcls.images.packs import Pack, clear_orphans, folder_lock, indexes, open_pack, read_columns
 from mlcls.images.preprocess import FITS, Pixels, Preprocessing
 
-VERSION = 1  # of the rule from a file to its pixels, and of the index; a change takes the next number
+VERSION = 2  # of the rule from a file to its pixels, and of the index; a change takes the next number
 KNOWN = ("sizes", "pictures", "hashes")  # columns of an index, in the order of `Known`
 
 

@@ -12,6 +12,8 @@ from typing import NamedTuple
 from mlcls.images.preprocess import Preprocessing, needed_size, prepare_picture
 from mlcls.images.read import Pixels, Size, decode_covering, read_bytes
 
+LEAST = 32  # pixels a side: fingerprints are of 32 x 32, and must not depend on what the fit needs
+
 
 class Decoded(NamedTuple):
     """All that one decoding tells of an image.
@@ -54,5 +56,11 @@ def decode_for(data: bytes, name: str, preprocessing: Preprocessing) -> Decoded:
     Raises:
         ImageError: another format than JPEG, PNG, GIF, BMP, WebP or TIFF, cut off, damaged, or too large.
     """
-    picture = decode_covering(data, name, partial(needed_size, preprocessing=preprocessing))
+    picture = decode_covering(data, name, partial(_needed, preprocessing=preprocessing))
     return Decoded(picture.pixels, picture.size, prepare_picture(picture, preprocessing))
+
+
+def _needed(width: int, height: int, preprocessing: Preprocessing) -> Size:
+    """What has to be decoded of a picture: what the fit needs, and enough to tell it from others by."""
+    needed_width, needed_height = needed_size(width, height, preprocessing)
+    return max(needed_width, min(width, LEAST)), max(needed_height, min(height, LEAST))

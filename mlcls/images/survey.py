@@ -22,7 +22,7 @@ from mlcls.images.cores import usable_cores
 from mlcls.images.fingerprint import Fingerprints, fingerprint, make_fingerprints
 from mlcls.images.load import decode_for
 from mlcls.images.pack_writer import PackWriter, Row, finish_commits
-from mlcls.images.packs import folder_lock, free_bytes, make_room, touch
+from mlcls.images.packs import folder_lock, make_room, total_bytes, touch
 from mlcls.images.paths import PathList
 from mlcls.images.preprocess import Preprocessing
 from mlcls.images.read import decode_image, read_bytes
@@ -235,6 +235,6 @@ class _Pass:
     def _trim(self, room: CacheRoom) -> None:
         """Down to the limit, where it was higher before."""
         with contextlib.suppress(OSError):
-            if free_bytes(room.folder, room.limit) < 0:
+            if total_bytes(room.folder) > room.limit:
                 with folder_lock(room.folder):
                     make_room(room.folder, 0, room.limit, self.used)

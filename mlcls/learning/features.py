@@ -105,7 +105,7 @@ def make_store(
             counts as no room (ENOSPC).
     """
     size = images * width * dtype.itemsize
-    in_memory = min(views, memory // max(1, size))
+    in_memory = min(views, max(0, memory) // max(1, size))
     check_room(folder, (views - in_memory) * size)
     rows = [torch.empty(images, width, dtype=dtype) for _ in range(in_memory)]
     rows += [_mapped(images, width, dtype, folder) for _ in range(views - in_memory)]

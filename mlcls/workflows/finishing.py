@@ -1,5 +1,6 @@
 """After the last epoch: thresholds, evaluation, pictures, and the bundle."""
 
+import contextlib
 import csv
 import dataclasses
 import platform
@@ -116,7 +117,7 @@ def finish(
         for subset, predictions in judgement.predictions.items():
             write_predictions(folder / f"predictions-{subset}.csv", predictions)
         try:
-            manifest["onnx"] = _export(folder, setup, console)
+            manifest["onnx"] = _export(folder, setup, judgement, console)
             page = _draw(folder, setup, record, judgement, iterations, console)
             (folder / REPORT).write_text(page, encoding="utf-8")
         except (Exception, KeyboardInterrupt) as error:
@@ -172,12 +173,15 @@ def _manifest(setup: Setup, judgement: Judgement) -> dict[str, Any]:
     }
 
 
-def _export(folder: Path, setup: Setup, console: "Console") -> dict[str, Any] | None:
+def _export(folder: Path, setup: Setup, judgement: Judgement, console: "Console") -> dict[str, Any] | None:
     """Write `model.onnx`; what the manifest says of it, None where there is none, and then the console says why."""
-    rows = setup.data.split.val[:PROBE]
     assert setup.data.store is not None
-    probe = np.stack([setup.data.store(int(row)) for row in rows])
-    found = export_onnx(setup.classifier, setup.preprocessing, folder / MODEL, probe)
+    probe = []
+    for row in setup.data.split.val[:PROBE]:
+        with contextlib.suppress(ImageError):  # gone since it was scored: the others do
+            probe.append(setup.data.store(int(row)))
+    pixels = np.stack(probe) if probe else None
+    found = export_onnx(setup.classifier, setup.preprocessing, folder / MODEL, pixels, judgement.calibration)
     if isinstance(found, str):
         say(console, f"no {MODEL}, since {found}: predict will need PyTorch")
         return None

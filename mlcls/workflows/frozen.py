@@ -18,7 +18,7 @@ from mlcls.learning.steps import Batch
 from mlcls.models.classifier import Classifier
 from mlcls.models.forward import autocast
 from mlcls.models.frontier import Cut, bridge, find_cut
-from mlcls.models.stages import set_trainable, train_mode
+from mlcls.models.stages import count_parameters, set_trainable, train_mode
 from mlcls.recipe import Recipe
 from mlcls.workflows.arithmetic import (
     bf16_is_native,
@@ -70,8 +70,18 @@ def find_cuts(classifier: Classifier, plans: Sequence[Plan], image_size: int, vi
     for _, unfreeze, _, _ in plans:
         set_trainable(classifier, unfreeze)
         train_mode(classifier)
-        cuts.append(find_cut(classifier, image_size, fold=True) if views else None)
+        cut = find_cut(classifier, image_size, fold=True) if views else None
+        cuts.append(cut if cut is not None and _is_worth(cut, classifier, image_size) else None)
     return cuts
+
+
+def _is_worth(cut: Cut, classifier: Classifier, image_size: int) -> bool:
+    """Whether keeping beats computing again: rows no larger than the pixels they come from, or most of the network.
+
+    Where a stem alone is frozen, what it makes of an image is several times the image, and soon computed.
+    """
+    trainable, frozen = count_parameters(classifier)
+    return cut.width * KEPT.itemsize <= 3 * image_size**2 or frozen > trainable
 
 
 def measured_precision(
@@ -135,6 +145,8 @@ def build_feeds(
         folder: for what does not fit into `recipe.cache_gb` of memory.
     """
     views = min(recipe.views, sum(epochs for (*_, epochs), cut in zip(plans, cuts, strict=True) if cut))
+    if train.dataset.transform is None:  # all views would be one
+        views = min(views, 1)
     feeds: list[Feed] = []
     notes: list[str] = []
     below: Level | None = None
@@ -153,9 +165,19 @@ def build_feeds(
             feeds.append(Feed(None, train.epoch, val.epoch))
             continue
         memory -= level.train.memory + level.val.memory
+        notes.append(_size_note(level, views, folder))
         feeds.append(_feed(level, train, val))
         below = level
     return feeds[::-1], tuple(dict.fromkeys(notes))
+
+
+def _size_note(level: Level, views: int, folder: Path) -> str:
+    """What is kept of one frontier, and where."""
+    stores = (level.train, level.val)
+    size = sum(rows.numel() * rows.element_size() for store in stores for rows in store.rows)
+    on_disk = size - sum(store.memory for store in stores)
+    where = f"{size / 1e9:.2f} GB" + (f", {on_disk / 1e9:.2f} of it in {folder}" if on_disk else "")
+    return f"the frozen part is computed once for {views} {'view' if views == 1 else 'views'} of each image ({where})"
 
 
 def _level(
@@ -172,7 +194,9 @@ def _level(
     device = torch.device(recipe.device)
     chunk = max(CHUNK_ON_CPU, recipe.batch_size)
 
-    def store(source: Batches, lower: FeatureStore | None, precision: str, **settings: Any) -> FeatureStore:
+    def store(
+        source: Batches, lower: FeatureStore | None, precision: str, memory: int, **settings: Any
+    ) -> FeatureStore:
         if up is None or lower is None:
             compute = _from_pixels(cut.trunk, source, device, precision)
         else:
@@ -181,18 +205,17 @@ def _level(
             len(source.dataset), cut.width, compute, chunk=chunk, memory=memory, folder=folder, **settings
         )
 
-    return Level(
-        cut,
-        store(train, below.train if below else None, recipe.precision, views=views, dtype=KEPT),
-        store(val, below.val if below else None, "fp32", views=1, dtype=torch.float32),
-    )
+    training = store(train, below.train if below else None, recipe.precision, memory, views=views, dtype=KEPT)
+    left = memory - training.memory
+    validation = store(val, below.val if below else None, "fp32", left, views=1, dtype=torch.float32)
+    return Level(cut, training, validation)
 
 
 def _from_pixels(
     trunk: nn.Module, source: Batches, device: torch.device, precision: str
 ) -> Callable[[int, Sequence[Indices]], Iterator[Tensor]]:
     def compute(view: int, chunks: Sequence[Indices]) -> Iterator[Tensor]:
-        keys = [[(view, int(index)) for index in chunk] for chunk in chunks]
+        keys = ([(view, int(index)) for index in chunk] for chunk in chunks)
         for pixels, _, _ in source.of(keys):
             with autocast(device, precision):
                 yield _frozen(trunk, pixels.to(device, non_blocking=True))

@@ -66,6 +66,9 @@ def predict_table(
     Raises:
         TableError: what is wrong with the table; it lacks an attribute of the bundle; it has none of the images.
     """
+    predictor = Predictor(bundle.folder, device=device, engine=engine)
+    if predictor.note:
+        say(console, predictor.note)
     data = gather_unsplit(
         recipe,
         console,
@@ -93,9 +96,6 @@ def predict_table(
         )
     if np.isnan(labels).all():
         raise TableError(f"{table.report.source}: no label of the bundle's attributes is known in it")
-    predictor = Predictor(bundle.folder, device=device, engine=engine)
-    if predictor.note:
-        say(console, predictor.note)
     scores, kept = np.zeros(labels.shape, dtype=np.float32), np.ones(len(labels), dtype=bool)
     gone = []
     with progress(console, "predicting", len(labels)) as advance:

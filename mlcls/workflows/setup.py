@@ -267,7 +267,7 @@ def _batches(
     store = data.store
     augment = build_augmentation(recipe.augment, preprocessing, augment_settings(recipe), recipe.seed)
     train = training_batches(
-        ImageDataset(store.select(data.split.train), labels, augment),
+        ImageDataset(store.select(data.split.train), labels, None if augment.transforms is None else augment),
         batch_size=recipe.batch_size,
         seed=recipe.seed,
         sampler=recipe.sampler,

@@ -14,6 +14,7 @@ from mlcls.bundle.engines import OnnxEngine
 from mlcls.bundle.onnx import EXPORTERS, PARITY, OnnxFacts, export_onnx
 from mlcls.images.preprocess import Preprocessing
 from mlcls.models.classifier import Classifier, build_classifier
+from mlcls.scoring.line import Calibration
 
 FAMILIES = [
     ("cnn4", "mlp", 32),
@@ -85,6 +86,18 @@ def test_each_exporter_writes_the_same_model(
     assert kind.elem_type == onnx.TensorProto.UINT8
     assert [one.dim_param or one.dim_value for one in kind.shape.dim] == ["batch", 32, 32, 3]
     assert list(tmp_path.iterdir()) == [path]  # one file: no weights beside it
+
+
+def test_what_is_shown_is_compared_not_only_what_the_network_says(tmp_path: Path) -> None:
+    """A calibration that is steep where the scores lie makes a rounding of the logits plain."""
+    classifier = spirited("cnn4", "mlp", 32)
+    pixels = noise(8, 32)
+    logits, _ = reference(classifier, pixels)
+    steep = Calibration(np.full(classifier.attributes, 1e6), -1e6 * logits[0].astype(np.float64))
+    found = export_onnx(classifier, Preprocessing(32), tmp_path / "m.onnx", pixels, steep)
+    assert isinstance(found, str)
+    assert "differ from PyTorch's" in found
+    assert not (tmp_path / "m.onnx").exists()
 
 
 def test_the_classifier_is_left_as_it_was(tmp_path: Path) -> None:

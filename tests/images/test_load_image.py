@@ -14,9 +14,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mlcls.errors import ImageError
+from mlcls.images import load
 from mlcls.images.load import decode_for, decode_prepared, load_image
 from mlcls.images.preprocess import FITS, Preprocessing, needed_size, prepare
 from mlcls.images.read import decode_covering, decode_image
+
+
+@pytest.fixture(autouse=True)
+def no_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the fit needs alone decides: what fingerprints need is tested by itself."""
+    monkeypatch.setattr(load, "LEAST", 1)
 
 
 def waves(height: int, width: int) -> Image.Image:
@@ -268,3 +275,12 @@ def test_the_most_pixels_are_those_of_the_file_not_of_the_scale(
 def test_an_absent_file_is_an_error_with_its_path(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"absent\.jpg: no such image; check the name and --images"):
         load_image(tmp_path / "absent.jpg", Preprocessing(32))
+
+
+def test_enough_is_decoded_to_tell_pictures_apart_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fit that needs few rows of a panorama must not leave its fingerprint to them."""
+    monkeypatch.setattr(load, "LEAST", 32)
+    panorama = jpeg(Image.new("RGB", (1600, 64)), 1)
+    for preprocessing in (Preprocessing(64, "pad"), Preprocessing(8)):
+        assert min(decode_for(panorama, "x", preprocessing).pixels.shape[:2]) >= 32
+    assert decode_for(jpeg(Image.new("RGB", (1600, 20)), 1), "x", Preprocessing(8)).pixels.shape[0] == 20

@@ -31,7 +31,9 @@ class Source:
             yield torch.stack([torch.tensor([float(index), float(view), 0.5]) for index in chunk])
 
 
-def store_of(source: Source, folder: Path, *, images: int = 10, views: int = 2, memory: int = 10**6) -> FeatureStore:
+def store_of(
+    source: Source, folder: Path, *, images: int = 10, views: int = 2, memory: int = 10**6
+) -> FeatureStore:
     return make_store(images, 3, source, views=views, chunk=4, memory=memory, folder=folder)
 
 
@@ -71,9 +73,10 @@ def test_nothing_is_computed_before_it_is_needed(tmp_path: Path) -> None:
 
 
 def test_views_beyond_the_memory_lie_in_files_and_hold_the_same(tmp_path: Path) -> None:
-    for memory, in_memory in ((10**6, 2), (70, 1), (0, 0)):
+    for memory, in_memory in ((10**6, 2), (70, 1), (0, 0), (-100, 0)):
         store = store_of(Source(), tmp_path, memory=memory)
         assert store.memory == in_memory * 10 * 3 * 2
+        assert store.views == len(store.filled) == 2
         for view in (0, 1):
             (rows,) = store.obtain(view, [np.arange(10)])
             assert rows.dtype == torch.bfloat16

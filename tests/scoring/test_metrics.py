@@ -346,3 +346,20 @@ def test_a_nan_score_is_told_apart_from_an_unknown_label():
 def test_arrays_that_do_not_fit_are_refused(labels, scores, thresholds, names, message):
     with pytest.raises(ValueError, match=message):
         evaluate(labels, scores, thresholds, attributes=names)
+
+
+def test_a_first_image_without_a_known_label_parts_a_large_pool_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from mlcls.scoring import ranking
+
+    monkeypatch.setattr(ranking, "PART", 64)
+    monkeypatch.setattr(ranking, "SAMPLE", 4)
+    rng = np.random.default_rng(0)
+    labels = (rng.random((12, 100)) < 0.4).astype(np.float32)
+    labels[0] = np.nan
+    scores = rng.random((12, 100)).astype(np.float32)
+    entry = evaluate(labels, scores, np.full(100, 0.5))
+    known = ~np.isnan(labels)
+    expected = reference.average_precision_score(labels[known], scores[known])
+    assert entry["micro"]["average_precision"] == pytest.approx(expected)

@@ -205,7 +205,9 @@ def test_embeddings_are_what_the_head_sees(toy_bundle: Path, toy: Path) -> None:
     features = predictor.embed(paths)
     assert features.shape == (40, 96)
     assert features.dtype == np.float32
-    head = load_classifier(predictor.bundle).eval().head  # the features through the head are the probabilities
+    head = (
+        load_classifier(predictor.bundle).eval().head
+    )  # the features through the head are the probabilities
     with torch.no_grad():
         scores = torch.sigmoid(head(torch.from_numpy(features))).numpy()
     found = [[a["probability"] for a in row["attributes"]] for row in predictor.predict(paths)]

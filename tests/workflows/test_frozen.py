@@ -67,6 +67,33 @@ def test_each_view_of_each_image_passes_the_frozen_part_once_in_both_stages(
     }
 
 
+def test_one_view_is_enough_where_nothing_is_augmented(toy: Path, loaded: Counter[tuple[int, int]]) -> None:
+    setup = prepared(toy, views=4, augment="none")
+    learn(setup, QUIET)
+    assert set(loaded.values()) <= {1, 2}  # no transform tells training from validation here
+    assert sum(loaded.values()) == len(setup.data.split.train) + len(setup.data.split.val)
+    assert any("1 view of each image" in note for note in setup.facts.notes)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9, 1.2, 1.8, 2.5])
+def test_any_budget_of_memory_gives_the_same_training(toy: Path, share: float, tmp_path: Path) -> None:
+    """Also one that the training images' views use up, so that nothing is left for validation's."""
+    setup = prepared(toy, views=3)
+    level = setup.feeds[0].rest
+    assert level is not None
+    whole = learn(setup, QUIET)
+    train = len(setup.data.split.train)
+    budget = share * train * 3 * 2 * 256 / 1e9
+    small = learn(prepared(toy, views=3, cache_gb=budget), QUIET)
+    for name, tensor in whole.best_weights.items():
+        assert torch.equal(tensor, small.best_weights[name]), name
+
+
+def test_a_frozen_stem_whose_output_is_larger_than_the_image_is_computed_again(toy: Path) -> None:
+    setup = prepared(toy, unfreeze="layer1,layer2,layer3,layer4,fc".removesuffix(",fc"))
+    assert [feed.rest is not None for feed in setup.feeds] == [True, False]
+
+
 def test_without_views_every_epoch_augments_afresh(toy: Path, loaded: Counter[tuple[int, int]]) -> None:
     setup = prepared(toy, views=0, epochs=3)
     assert [feed.rest for feed in setup.feeds] == [None, None]
