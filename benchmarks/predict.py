@@ -38,6 +38,8 @@ ATTRIBUTES = [f"attribute {number}" for number in range(5)]
 ENGINES = ("onnx", "openvino", "torch")
 COMMANDS = ("train", "predict", "tune-thresholds", "evaluate", "compare", "inspect")
 PARTS = ("start", "pipeline", "memory")
+Figures = dict[tuple[str, int], list[float]]
+"""What is done, and in how many threads -> a figure a round."""
 
 
 def main() -> None:
@@ -215,14 +217,16 @@ def measure_pipeline(bundle: Path, photos: Sequence[str], rounds: int) -> list[d
         tasks["decoding", threads] = spread(decode, chunks, threads)
     for threads in {few["computing"], cores}:
         tasks["computing", threads] = spread(compute, chunks, threads)
-    rates: dict[tuple[str, int], list[float]] = {key: [] for key in tasks}
+    rates: Figures = {key: [] for key in tasks}
+    costs: Figures = {key: [] for key in tasks}
     for turn in range(rounds + 1):
         for key, task in tasks.items():
-            started = time.perf_counter()
+            started, spent = time.perf_counter(), time.process_time()
             task()
             if turn:
                 rates[key].append(len(photos) / (time.perf_counter() - started))
-    return summary(rates, few, cores)
+                costs[key].append(1e3 * (time.process_time() - spent) / len(photos))
+    return summary(rates, costs, few, cores)
 
 
 def spread(
@@ -240,12 +244,14 @@ def spread(
     return run
 
 
-def summary(
-    rates: dict[tuple[str, int], list[float]], few: dict[str, int], cores: int
-) -> list[dict[str, Any]]:
+def summary(rates: Figures, costs: Figures, few: dict[str, int], cores: int) -> list[dict[str, Any]]:
     """Rows of the table: medians, and what the stream is of the slower of the two and of the bound, round by round."""
     rows: list[dict[str, Any]] = [
-        {"what": f"{what}, {threads} threads", "images/s": round(statistics.median(found), 1)}
+        {
+            "what": f"{what}, {threads} {'thread' if threads == 1 else 'threads'}",
+            "images/s": round(statistics.median(found), 1),
+            "ms of the processor an image": round(statistics.median(costs[what, threads]), 2),
+        }
         for (what, threads), found in rates.items()
     ]
     stream = rates["stream", cores]
