@@ -66,7 +66,7 @@ def _predict(argv: Sequence[str] | None) -> int:
 
     from mlcls.workflows.photos import open_predictor, paths_to_predict
 
-    paths = paths_to_predict(arguments.image, arguments.images)
+    paths, unread = paths_to_predict(arguments.image, arguments.images)
     _check_not_an_image(arguments.out, paths)
     predictor = open_predictor(
         arguments.model, arguments.device, arguments.threshold, raw=arguments.raw, engine=arguments.engine
@@ -82,7 +82,9 @@ def _predict(argv: Sequence[str] | None) -> int:
         failed = _write(form, chain([first], rows), stream, predictor.attributes)
     if failed and form != "table":
         console_on(sys.stderr).print(_failed_images(failed, len(paths)))
-    return FAILED_IN_PART if failed else 0
+    if unread:
+        sys.stderr.write(_unread_folders(unread) + "\n")
+    return FAILED_IN_PART if failed or unread else 0
 
 
 def _check_not_an_image(out: str | None, paths: Sequence[str]) -> None:
@@ -100,6 +102,11 @@ def _failed_images(failed: int, images: int) -> str:
     if images == 1:
         return "the image cannot be read; its row says why"
     return f"{failed} of {images} images cannot be read; {'its row says' if failed == 1 else 'their rows say'} why"
+
+
+def _unread_folders(folders: Sequence[str]) -> str:
+    more = f", nor can {len(folders) - 1} more" if len(folders) > 1 else ""
+    return f"{folders[0]}: the folder cannot be read{more}; what is in there is not predicted"
 
 
 def _progress(images: int) -> contextlib.AbstractContextManager[Callable[[int], None]]:
@@ -171,7 +178,7 @@ def _write_table(rows: Iterator[Row], stream: IO[str], attributes: Sequence[str]
 def _write_json(rows: Iterator[Row], stream: IO[str], attributes: Sequence[str]) -> int:
     failed, separator = 0, "[\n"
     # outside UTF-8 JSON has escapes of its own; a lone surrogate, a byte of a name, is written as one in any case
-    escaped = (stream.encoding or "utf-8").lower().replace("-", "") != "utf8"
+    escaped = (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "") != "utf8"
     try:
         for row in rows:
             failed += "error" in row

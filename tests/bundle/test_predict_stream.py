@@ -4,9 +4,12 @@ import csv
 import io
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -183,9 +186,15 @@ def test_a_folder_gives_the_paths_that_sorting_all_of_them_gives(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
     (root / "last.jpg").write_bytes(b"")
-    wanted = sorted(str(p) for p in root.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-    assert paths_to_predict([], str(root)) == wanted
-    assert paths_to_predict(["first.jpg"], str(root) + os.sep) == ["first.jpg", *wanted]
+    wanted = sorted(
+        str(p)
+        for p in root.rglob("*")
+        if p.suffix.lower() in IMAGE_SUFFIXES
+        and p.is_file()
+        and not any(part.startswith(".") for part in p.relative_to(root).parts)
+    )
+    assert paths_to_predict([], str(root)) == (wanted, [])
+    assert paths_to_predict(["first.jpg"], str(root) + os.sep) == (["first.jpg", *wanted], [])
 
 
 def test_the_working_folder_gives_bare_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +203,7 @@ def test_the_working_folder_gives_bare_names(tmp_path: Path, monkeypatch: pytest
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
     monkeypatch.chdir(tmp_path)
-    assert paths_to_predict([], ".") == ["a.jpg", "sub/b.jpg"]
+    assert paths_to_predict([], ".").paths == ["a.jpg", "sub/b.jpg"]
 
 
 def test_a_folder_that_is_none_or_holds_no_image_is_told(tmp_path: Path) -> None:
@@ -203,6 +212,70 @@ def test_a_folder_that_is_none_or_holds_no_image_is_told(tmp_path: Path) -> None
     (tmp_path / "x.txt").write_text("")
     with pytest.raises(ImageError, match="no image in it"):
         paths_to_predict([], str(tmp_path))
+    with pytest.raises(ImageError, match="--images '': expected the name of a folder"):
+        paths_to_predict([], "")
+    with pytest.raises(ImageError, match="--image '': expected the name of an image"):
+        paths_to_predict(["x.jpg", ""], None)
+
+
+def test_copies_of_macos_and_hidden_folders_are_left_out(tmp_path: Path) -> None:
+    for name in ("x.jpg", "._x.jpg", ".hidden.jpg", ".trash/y.jpg", "a.b/z.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    found = paths_to_predict([], str(tmp_path)).paths
+    assert [os.path.relpath(path, tmp_path) for path in found] == ["a.b/z.jpg", "x.jpg"]
+
+
+def test_folders_may_be_nested_deeper_than_python_recurses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    depth = sys.getrecursionlimit() + 200
+    for number in range(1, depth + 1):
+        os.mkdir("d/" * number)
+    Path("d/" * depth + "x.jpg").write_bytes(b"")
+    assert paths_to_predict([], "d").paths == ["d/" * depth + "x.jpg"]
+    subprocess.run(["rm", "-r", "d"], check=True)  # what removes the test's folder recurses
+
+
+@contextmanager
+def without_rights() -> Iterator[None]:
+    """Root reads everything: be nobody for a while."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_folder_that_cannot_be_read_is_told(
+    onnx_bundle: Path, photos: Photos, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(photos(2)[0]).parent
+    monkeypatch.chdir(folder)
+    closed = [folder / name for name in ("closed", "locked")]
+    for place in closed:
+        place.mkdir(mode=0)
+    folder.chmod(0o755)
+    try:
+        with without_rights():
+            found = paths_to_predict([], ".")
+            with pytest.raises(ImageError, match=r"--images closed: cannot be read \(Permission denied\)"):
+                paths_to_predict([], "closed")
+        assert found.paths == ["photo_0000.jpg", "photo_0001.jpg"]
+        assert found.unread == ["closed (Permission denied)", "locked (Permission denied)"]
+        monkeypatch.setattr("mlcls.workflows.photos.paths_to_predict", lambda images, folder: found)
+        assert predict(["--model", str(onnx_bundle), "--images", ".", "--format", "json"]) == 1
+    finally:
+        for place in closed:
+            place.chmod(0o755)
+    captured = capsys.readouterr()
+    said = "closed (Permission denied): the folder cannot be read, nor can 1 more; what is in there is not predicted"
+    assert said in captured.err.splitlines()
+    assert len(json.loads(captured.out)) == 2
 
 
 # --- the command ---------------------------------------------------------------------------------------------------
