@@ -1,6 +1,8 @@
 """A bundle at work: images in, probabilities and decisions out."""
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,8 @@ from mlcls.images.cores import usable_cores
 from mlcls.images.load import load_image
 from mlcls.images.preprocess import prepare
 from mlcls.images.read import to_rgb
-from mlcls.scoring.line import identity
 from mlcls.scoring.cells import is_present
+from mlcls.scoring.line import identity
 from mlcls.scoring.platt import sigmoid
 
 Pixels = NDArray[np.uint8]
@@ -52,8 +54,10 @@ class Predictor:
         raw: bool = False,
         engine: str = "auto",
     ) -> None:
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise RecipeError(f"threshold: expected a number from 0 to 1, got {threshold}")
+        if threshold is not None and not (isinstance(threshold, Real) and 0 <= threshold <= 1):
+            raise RecipeError(f"threshold: expected a number from 0 to 1, got {threshold!r}")
+        if not isinstance(engine, str):
+            raise RecipeError(f"engine: expected a name, one of auto, {', '.join(ENGINES)}, got {engine!r}")
         self.bundle = load_bundle(model)
         self.attributes = self.bundle.attributes
         tuned = self.bundle.threshold_values()
@@ -63,6 +67,12 @@ class Predictor:
         self.thresholds = tuned if threshold is None else np.full_like(tuned, threshold)
         self.engine, self.note = choose_engine(self.bundle, engine, device)
         self._engine = ENGINES[self.engine](self.bundle, device)
+        place = Path(model).absolute()
+        self._reopen = partial(type(self), place, device=device, threshold=threshold, raw=raw, engine=engine)
+
+    def __reduce__(self) -> tuple[Callable[[], "Predictor"], tuple[()]]:
+        """Copied and pickled as what it was opened with: no session of an engine travels, a copy opens its own."""
+        return self._reopen, ()
 
     def predict(self, images: Iterable[Any]) -> list[dict[str, Any]]:
         """The rows of `--format json`, one an image, in the order given.
@@ -145,6 +155,9 @@ class Predictor:
 def _several(images: Any) -> Iterable[Any]:
     """Images one by one, where one of them alone may have been given."""
     alone = isinstance(images, str | Path) or hasattr(images, "getexif") or getattr(images, "ndim", 4) < 4
+    kind = getattr(getattr(images, "dtype", None), "kind", None)
+    if kind in ("U", "O", "T") and images.ndim > 0:  # an array or a pandas Series of paths or of images
+        alone = False
     return [images] if alone else images
 
 
@@ -159,10 +172,14 @@ def _rgb_of(image: Any) -> Pixels:
     if hasattr(image, "getexif") and hasattr(image, "convert"):
         from PIL import ImageOps
 
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode in ("P", "LA", "PA") or "transparency" in upright.info:
-            upright = upright.convert("RGBA")
-        elif upright.mode not in ("L", "RGB", "RGBA", "I;16"):
-            upright = upright.convert("RGB")
-        return to_rgb(np.asarray(upright))
+        try:  # PIL decodes only now
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode in ("P", "LA", "PA") or "transparency" in upright.info:
+                upright = upright.convert("RGBA")
+            elif upright.mode not in ("L", "RGB", "RGBA", "I;16"):
+                upright = upright.convert("RGB")
+            pixels = np.asarray(upright)
+        except (OSError, ValueError, SyntaxError) as error:  # SyntaxError: PIL's for a broken PNG
+            raise ImageError(f"the PIL image cannot be decoded ({error})") from error
+        return to_rgb(pixels)
     raise ImageError(f"expected a path, an array or a PIL image, got {type(image).__name__}")

@@ -1,5 +1,6 @@
 """Images through an engine, chunk by chunk: decoded and computed in several threads at once, given back in order."""
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -115,12 +116,25 @@ def _compute(items: list[Item], loaded: list[Pixels | str], compute: Compute, th
     return Chunk(items, errors, compute(np.stack(pixels), threads) if pixels else None)
 
 
+_streams_lock = threading.Lock()
+_streams = {"running": 0, "before": 0}  # how many put OpenCV's threads aside, and how many threads it had
+
+
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """OpenCV's own threads put aside: there is one of ours for each core already."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
+    """OpenCV's own threads put aside: there is one of ours for each core already.
+
+    Their number is the process's, and streams may overlap: the first puts them aside, the last brings them back.
+    """
+    with _streams_lock:
+        if _streams["running"] == 0:
+            _streams["before"] = cv2.getNumThreads()
+            cv2.setNumThreads(1)
+        _streams["running"] += 1
     try:
         yield
     finally:
-        cv2.setNumThreads(before)
+        with _streams_lock:
+            _streams["running"] -= 1
+            if _streams["running"] == 0:
+                cv2.setNumThreads(_streams["before"])

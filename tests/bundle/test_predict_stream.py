@@ -164,6 +164,23 @@ def test_opencv_gets_its_threads_back() -> None:
         cv2.setNumThreads(before)
 
 
+def test_streams_that_overlap_leave_opencv_its_threads() -> None:
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    try:
+        first, second = (
+            run_stream(range(50), number_as_pixels, first_pixel, workers=1, batch=1) for _ in range(2)
+        )
+        next(first)
+        next(second)
+        first.close()
+        assert cv2.getNumThreads() == 1
+        second.close()
+        assert cv2.getNumThreads() == 2
+    finally:
+        cv2.setNumThreads(before)
+
+
 # --- folders -------------------------------------------------------------------------------------------------------
 
 
