@@ -1,5 +1,6 @@
 """What computes: engines take prepared pixels to logits and features. None is imported before it is opened."""
 
+import importlib
 import importlib.util
 import threading
 from collections.abc import Callable
@@ -160,6 +161,10 @@ def open_onnx(bundle: Bundle, device: str) -> Engine:
         raise RecipeError(
             "--engine onnx: ONNX Runtime is not installed; pip install onnxruntime, or take --engine torch"
         )
+    if trouble := _trouble("onnxruntime"):
+        raise RecipeError(
+            f"--engine onnx: ONNX Runtime cannot be imported ({trouble}); install it anew, or take --engine torch"
+        )
     model = _model_of(bundle, "onnx", device)
     try:
         engine = OnnxEngine(model)
@@ -175,6 +180,10 @@ def open_openvino(bundle: Bundle, device: str) -> Engine:
         raise RecipeError(
             "--engine openvino: OpenVINO is not installed; pip install openvino, or leave --engine out"
         )
+    if trouble := _trouble("openvino"):
+        raise RecipeError(
+            f"--engine openvino: OpenVINO cannot be imported ({trouble}); install it anew, or leave --engine out"
+        )
     model = _model_of(bundle, "openvino", device)
     try:
         engine = OpenVinoEngine(model)
@@ -188,6 +197,8 @@ def open_torch(bundle: Bundle, device: str) -> Engine:
     """The engine `torch` of a bundle."""
     if not _is_there("torch"):
         raise RecipeError("--engine torch: PyTorch is not installed; pip install torch torchvision timm")
+    if trouble := _trouble("torch"):
+        raise RecipeError(f"--engine torch: PyTorch cannot be imported ({trouble}); install it anew")
     from mlcls.bundle.network import load_classifier
     from mlcls.models.forward import resolve_device
 
@@ -226,6 +237,9 @@ def choose_engine(bundle: Bundle, engine: str, device: str) -> tuple[str, str | 
     if not _is_there("onnxruntime"):
         why = "ONNX Runtime is not installed (pip install onnxruntime)"
         return "torch", f"{why}: predicting through PyTorch, which is slower to start"
+    if trouble := _trouble("onnxruntime"):
+        why = f"ONNX Runtime cannot be imported ({trouble})"
+        return "torch", f"{why}: predicting through PyTorch, which is slower to start"
     return "onnx", None
 
 
@@ -248,6 +262,20 @@ def _is_there(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
+def _trouble(module: str) -> str | None:
+    """Why a module that is installed cannot be imported, in one line; None where it can."""
+    try:
+        importlib.import_module(module)
+    except (ImportError, OSError) as error:  # OSError: a library of the system that it loads is absent
+        return _last_line(error)
+    return None
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
 def _model_of(bundle: Bundle, engine: str, device: str) -> bytes:
     if device not in ON_CPU:
         raise RecipeError(
@@ -256,14 +284,14 @@ def _model_of(bundle: Bundle, engine: str, device: str) -> bytes:
         )
     if MODEL not in bundle.manifest["files"]:
         raise BundleError(
-            f"--engine {engine}: {bundle.folder} has no {MODEL} (training says why it wrote none); "
+            f"--engine {engine}: {bundle.folder} has no {MODEL} (it is older, or training said why it wrote none); "
             "take --engine torch, or train again"
         )
     return read_verified(bundle, MODEL)
 
 
 def _unreadable(bundle: Bundle, runtime: str, error: Exception) -> BundleError:
-    what = str(error).strip().split("\n", 1)[0]
+    what = _last_line(error)  # OpenVINO begins with lines of its own source
     return BundleError(
         f"{bundle.folder / MODEL}: {runtime} cannot load it ({what}); take --engine torch, or train again"
     )

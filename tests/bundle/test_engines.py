@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -128,6 +129,24 @@ def test_by_itself_torch_steps_in_where_onnx_runtime_is_not_installed(
     predictor = Predictor(onnx_bundle)
     assert predictor.engine == "torch"
     assert "pip install onnxruntime" in str(predictor.note)
+
+
+@pytest.mark.parametrize(
+    ("engine", "module"), [("onnx", "onnxruntime"), ("openvino", "openvino"), ("torch", "torch")]
+)
+@pytest.mark.parametrize("error", ["ImportError", "OSError"])
+def test_an_engine_that_cannot_be_imported_is_one_message(
+    engine: str, module: str, error: str, onnx_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / f"{module}.py").write_text(f"raise {error}('libgone.so: no such library')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    with pytest.raises(RecipeError, match=f"--engine {engine}: .*cannot be imported .*libgone.so"):
+        Predictor(onnx_bundle, engine=engine)
+    if engine == "onnx":
+        predictor = Predictor(onnx_bundle)
+        assert predictor.engine == "torch"
+        assert "libgone.so" in str(predictor.note)
 
 
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])
