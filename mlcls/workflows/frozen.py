@@ -28,7 +28,8 @@ from mlcls.workflows.arithmetic import (
     recall_ratio,
 )
 
-CHUNK_ON_CPU = 8  # images that pass the frozen part together: more of them leave the caches of a CPU
+CHUNK_ON_CPU = 8  # images of 224 px that pass the frozen part together: more of them leave the caches of a CPU
+CHUNK_NUMBERS = CHUNK_ON_CPU * 3 * 224 * 224
 KEPT = torch.bfloat16  # what the training images' activations are kept in; those of validation in float32
 MEASURED = "precision.json"
 TIMED_IMAGES = 4  # of the step that is timed
@@ -240,7 +241,8 @@ def _frozen(module: nn.Module, inputs: Tensor) -> Tensor:
     if inputs.device.type != "cpu":
         rows: Tensor = module(inputs)
         return rows
-    return torch.cat([module(part) for part in torch.split(inputs, CHUNK_ON_CPU)])
+    together = max(CHUNK_ON_CPU, CHUNK_NUMBERS // inputs[0].numel())
+    return torch.cat([module(part) for part in torch.split(inputs, together)])
 
 
 def _feed(level: Level, train: Batches, val: Batches) -> Feed:
