@@ -170,7 +170,7 @@ def open_onnx(bundle: Bundle, device: str) -> Engine:
         engine = OnnxEngine(model)
     except onnxruntime_errors() as error:
         raise _unreadable(bundle, "ONNX Runtime", error) from error
-    _check_outputs(bundle, engine.outputs)
+    _check_fit(bundle, engine, engine.outputs, (*onnxruntime_errors(), ValueError))
     return engine
 
 
@@ -189,7 +189,7 @@ def open_openvino(bundle: Bundle, device: str) -> Engine:
         engine = OpenVinoEngine(model)
     except RuntimeError as error:
         raise _unreadable(bundle, "OpenVINO", error) from error
-    _check_outputs(bundle, engine.outputs)
+    _check_fit(bundle, engine, engine.outputs, (RuntimeError,))
     return engine
 
 
@@ -297,8 +297,21 @@ def _unreadable(bundle: Bundle, runtime: str, error: Exception) -> BundleError:
     )
 
 
-def _check_outputs(bundle: Bundle, names: list[str]) -> None:
+def _check_fit(bundle: Bundle, engine: Engine, names: list[str], errors: tuple[type[Exception], ...]) -> None:
+    """Make sure, by one black image, that the model takes the bundle's images and gives its attributes."""
     if not {LOGITS, FEATURES} <= set(names):
         raise BundleError(
             f"{bundle.folder / MODEL}: expected the outputs {LOGITS} and {FEATURES}, found {', '.join(names)}"
+        )
+    size, expected = bundle.preprocessing.image_size, (1, len(bundle.attributes))
+    try:
+        shape = engine.logits(np.zeros((1, size, size, 3), np.uint8)).shape
+    except errors as error:
+        raise BundleError(
+            f"{bundle.folder / MODEL}: does not take the images that bundle.json describes, {size} px a side "
+            f"({_last_line(error)})"
+        ) from error
+    if shape != expected:
+        raise BundleError(
+            f"{bundle.folder / MODEL}: gives {shape[-1]} scores an image; bundle.json has {expected[1]} attributes"
         )

@@ -54,7 +54,7 @@ class Predictor:
         raw: bool = False,
         engine: str = "auto",
     ) -> None:
-        if threshold is not None and not (isinstance(threshold, Real) and 0 <= threshold <= 1):
+        if threshold is not None and not _is_share(threshold):
             raise RecipeError(f"threshold: expected a number from 0 to 1, got {threshold!r}")
         if not isinstance(engine, str):
             raise RecipeError(f"engine: expected a name, one of auto, {', '.join(ENGINES)}, got {engine!r}")
@@ -159,6 +159,10 @@ def _several(images: Any) -> Iterable[Any]:
     if kind in ("U", "O", "T") and images.ndim > 0:  # an array or a pandas Series of paths or of images
         alone = False
     return [images] if alone else images
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, Real) and 0 <= float(value) <= 1
 
 
 def _name_of(number: int, image: Any) -> str:

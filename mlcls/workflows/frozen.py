@@ -28,7 +28,9 @@ from mlcls.workflows.arithmetic import (
     recall_ratio,
 )
 
-CHUNK_ON_CPU = 8  # images of 224 px that pass the frozen part together: more of them leave the caches of a CPU
+CHUNK_ON_CPU = (
+    8  # images of 224 px that pass the frozen part together: more of them leave the caches of a CPU
+)
 CHUNK_NUMBERS = CHUNK_ON_CPU * 3 * 224 * 224
 KEPT = torch.bfloat16  # what the training images' activations are kept in; those of validation in float32
 MEASURED = "precision.json"

@@ -181,6 +181,30 @@ def test_a_file_that_is_no_model_is_one_message(engine: str, bundle: Path) -> No
         Predictor(bundle, engine=engine)
 
 
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+@pytest.mark.parametrize(("field", "value"), [("image_size", 40), ("attributes", None)])
+def test_a_model_of_another_bundle_is_one_message(
+    field: str, value: int | None, engine: str, bundle: Path
+) -> None:
+    """Sealed anew by hand: the digests fit, the model does not."""
+    needs(engine)
+    from mlcls.bundle.files import _sealed
+
+    for name, rows in (("bundle.json", None), ("thresholds.json", "attributes")):
+        content = json.loads((bundle / name).read_text())
+        content.pop("digest")
+        if field == "image_size" and rows is None:
+            content["preprocessing"]["image_size"] = value
+        if field == "attributes":
+            content["attributes"] = content["attributes"][:-1]
+            if rows is None and content.get("calibration"):
+                for numbers in content["calibration"].values():
+                    numbers.pop()
+        (bundle / name).write_bytes(_sealed(content))
+    with pytest.raises(BundleError, match=r"model\.onnx: (does not take the images|gives \d+ scores)"):
+        Predictor(bundle, engine=engine)
+
+
 def test_openvino_is_optional() -> None:
     assert importlib.util.find_spec("openvino") is not None, (
         "the tests want it: requirements-dev.txt names it"
