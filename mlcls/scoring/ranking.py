@@ -79,9 +79,11 @@ def _parts(labels: NDArray[Any], scores: NDArray[Any], known: int) -> Iterator[S
     count = min(PARTS, known // PART)
     step = max(1, labels.size // SAMPLE)
     cuts: NDArray[Any] = np.empty(0)
-    sample = scores.reshape(-1)[::step][np.isfinite(labels.reshape(-1)[::step])] if count > 1 else cuts
-    if len(sample):
-        cuts = np.unique(np.quantile(sample, np.arange(1, count) / count))
+    if count > 1:
+        present, absent = known_sides(labels[::step])
+        sample = scores[::step][present | absent]
+        if len(sample):  # else the pool stays in one part
+            cuts = np.unique(np.quantile(sample, np.arange(1, count) / count))
     bounds = [None, *cuts.tolist(), None]
     for low, high in pairwise(bounds):
         found: tuple[list[NDArray[Any]], list[NDArray[Any]]] = ([], [])

@@ -79,12 +79,12 @@ def find_cuts(classifier: Classifier, plans: Sequence[Plan], image_size: int, vi
 
 
 def _is_worth(cut: Cut, classifier: Classifier, image_size: int) -> bool:
-    """Whether keeping beats computing again: rows no larger than the pixels they come from, or most of the network.
+    """Whether keeping beats computing again: rows at most twice the pixels they come from, or most of the network.
 
     Where a stem alone is frozen, what it makes of an image is several times the image, and soon computed.
     """
     trainable, frozen = count_parameters(classifier)
-    return cut.width * KEPT.itemsize <= 3 * image_size**2 or frozen > trainable
+    return cut.width * KEPT.itemsize <= 2 * 3 * image_size**2 or frozen > trainable
 
 
 def measured_precision(

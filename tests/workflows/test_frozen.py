@@ -4,6 +4,7 @@ import io
 import logging
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from rich.console import Console
 
 from mlcls import Recipe, fit
 from mlcls.images.dataset import ImageDataset
+from mlcls.models.stages import set_trainable
 from mlcls.workflows import arithmetic, frozen
 from mlcls.workflows.data import gather
 from mlcls.workflows.setup import Setup, preprocessing_for, set_up
@@ -89,9 +91,21 @@ def test_any_budget_of_memory_gives_the_same_training(toy: Path, share: float, t
         assert torch.equal(tensor, small.best_weights[name]), name
 
 
-def test_a_frozen_stem_whose_output_is_larger_than_the_image_is_computed_again(toy: Path) -> None:
-    setup = prepared(toy, unfreeze="layer1,layer2,layer3,layer4,fc".removesuffix(",fc"))
-    assert [feed.rest is not None for feed in setup.feeds] == [True, False]
+@pytest.mark.parametrize(
+    ("unfreeze", "width", "worth"),
+    [
+        ("layer1,layer2,layer3,layer4", 3 * 32 * 32, True),
+        ("layer1,layer2,layer3,layer4", 3 * 32 * 32 + 1, False),
+    ],
+)
+def test_a_frozen_stem_whose_output_is_larger_than_the_image_is_computed_again(
+    unfreeze: str, width: int, worth: bool, toy: Path
+) -> None:
+    classifier = prepared(toy).classifier
+    set_trainable(classifier, unfreeze)
+    assert frozen._is_worth(SimpleNamespace(width=width), classifier, 32) is worth  # type: ignore[arg-type]
+    set_trainable(classifier, "none")  # most of the network is frozen: worth any row
+    assert frozen._is_worth(SimpleNamespace(width=10 * width), classifier, 32)  # type: ignore[arg-type]
 
 
 def test_without_views_every_epoch_augments_afresh(toy: Path, loaded: Counter[tuple[int, int]]) -> None:
