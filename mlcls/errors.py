@@ -9,6 +9,8 @@
     ├── OutputError           exit code 3: the disk is full, a folder cannot be written
     └── NumericalError        exit code 3: the loss stays not finite, memory gave out
 
+    Interrupted               a KeyboardInterrupt, exit code 130: a person ended a run; it says how to go on
+
 A message names the file, the line and column or the flag, says what was expected and what to do.
 """
 
@@ -64,3 +66,10 @@ class NumericalError(MlclsError):
     def __init__(self, message: str, *, indices: tuple[int, ...] = ()) -> None:
         super().__init__(message)
         self.indices = indices
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM ended a run; the message says what is kept and how to go on.
+
+    No MlclsError: whoever tries one recipe after the other and goes on after a mistake must not go on after this.
+    """

@@ -112,6 +112,13 @@ class Recipe:
         kind=number,
         least=0,
     )
+    max_pixels: int = _setting(
+        200_000_000,
+        "largest image that is read, width times height; its header tells before it is decoded",
+        group=TABLE,
+        kind=integer,
+        least=1,
+    )
 
     backbone: str = _setting(
         "resnet18", "any timm model, or cnn4 (a small network to train from scratch)", group=MODEL
@@ -249,6 +256,13 @@ class Recipe:
     )
     compile: str = _setting(
         "off", "on: torch.compile, worth its minutes on a GPU", group=TRAINING, choices=("off", "on")
+    )
+    checkpoint_minutes: float = _setting(
+        5.0,
+        "work that is done again after a kill, at most; an epoch's end is kept too (0: no checkpoint but at Ctrl-C)",
+        group=OUTPUT,
+        kind=number,
+        least=0,
     )
     title: str | None = _setting(None, "title of the loss picture", group=OUTPUT, metavar="TEXT")
 

@@ -15,7 +15,7 @@ import mlcls
 PACKAGE = Path(mlcls.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-GROUND = {"durable", "errors", "folders", "missing", "naming"}  # may be imported by all
+GROUND = {"durable", "errors", "folders", "missing", "naming", "sealed"}  # may be imported by all
 SIBLINGS = ("labels", "images", "models", "learning", "scoring", "reports")
 MAY_IMPORT = {
     **dict.fromkeys(SIBLINGS, GROUND),

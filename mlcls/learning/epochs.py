@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 import torch
@@ -39,6 +39,56 @@ class Feedback:
 
     val_loss: float | None = None
     next_stage: bool = False
+
+
+@dataclass(slots=True)
+class Position:
+    """Where a training stands between two steps: with weights, optimizer and schedule, all that the next one needs.
+
+    epoch, stage: counted from 0 through all stages; first: the epoch at which the stage began.
+    losses: of the epoch's steps so far, as `TrainedEpoch.iteration_losses`.
+    loss_sum, known: over the epoch's steps so far; images, skipped, seconds: likewise.
+    lr: at the epoch's start.
+    bad: image indices of the last steps in a row that were not finite.
+    ended: the epoch is over, and the caller has taken its figures in.
+    """
+
+    epoch: int = 0
+    stage: int = 0
+    first: int = 0
+    losses: list[float | None] = field(default_factory=list)
+    loss_sum: float = 0.0
+    known: int = 0
+    images: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    lr: float = 0.0
+    bad: list[tuple[int, ...]] = field(default_factory=list)
+    ended: bool = False
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Nothing of that epoch is done yet."""
+        self.epoch, self.losses, self.ended = epoch, [], False
+        self.loss_sum, self.known, self.images, self.skipped, self.seconds = 0.0, 0, 0, 0, 0.0
+
+    def begin_stage(self, stage: int) -> None:
+        """A stage begins with the epoch that the last one would have gone on with."""
+        self.stage, self.first, self.bad = stage, self.epoch, []
+
+
+@dataclass(slots=True)
+class Running:
+    """A training as it runs: `run_epochs` keeps it up to date, and a checkpoint is made of it.
+
+    position: where it stands. One that is given goes on from there: the model has its weights already, and
+        `batches` is asked for the epoch, of which `len(position.losses)` steps are done.
+    stepper: of the stage that runs; None before the first.
+    restore: called once with the first stepper, to load its optimizer, schedule and scaler; None in a new training.
+    """
+
+    position: Position = field(default_factory=Position)
+    stepper: Stepper | None = None
+    restore: Callable[[Stepper], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +148,7 @@ def run_epochs(
     train_mode: Callable[[nn.Module], object] = nn.Module.train,
     on_step: Callable[[StepInfo], None] | None = None,
     feedback: Feedback | None = None,
+    running: Running | None = None,
     give_up_after: int = 10,
 ) -> Generator[TrainedEpoch]:
     """Train; each turn of the generator is one epoch.
@@ -112,15 +163,18 @@ def run_epochs(
     Args:
         model: on `device`; pixels uint8 [B, 3, S, S] in, logits [B, A] out.
         stages: in order.
-        batches: the batches of an epoch, given its number. They may hold any number of images, one as well.
+        batches: the batches of an epoch, given its number; of one that goes on, those that are left. They may hold any
+            number of images, one as well.
         loss: elementwise, as `build_loss` gives it; it sees float32 logits and never an unknown label.
         device: where the batches are moved.
         precision: fp32, bf16 or fp16: of the forward pass.
         clip_norm: the gradient's norm is cut to it; None leaves it.
         accumulate: how many batches make one step; they are held together, and weigh as one batch.
         train_mode: puts the model into training mode before each epoch (and frozen parts into eval mode).
-        on_step: called after each step.
+        on_step: called after each step; what it raises ends the training between two steps.
         feedback: what the caller writes between the epochs.
+        running: kept up to date; see there for a training that goes on. A caller that keeps checkpoints sets
+            `running.position.ended` once it has taken an epoch's figures in.
         give_up_after: steps in a row whose loss or gradient is not finite, after which the training fails.
             Each of them is skipped; fp16's search for its loss scale does not count.
 
@@ -130,22 +184,29 @@ def run_epochs(
         RecipeError: an unknown precision, a clip_norm out of range, a loss that is not elementwise.
     """
     feedback = Feedback() if feedback is None else feedback
-    epoch = 0
-    for index, stage in enumerate(stages):
-        if stage.epochs < 1:
+    running = Running() if running is None else running
+    position = running.position
+    for index in range(position.stage, len(stages)):
+        if stages[index].epochs < 1:
             continue
-        optimizer, schedule = stage.begin()
-        stepper = build_stepper(
+        optimizer, schedule = stages[index].begin()
+        running.stepper = build_stepper(
             model, loss, optimizer, schedule, device=device, precision=precision, clip_norm=clip_norm
         )
-        watch = _Watch(give_up_after, [])
-        for _ in range(stage.epochs):
-            train_mode(model)
-            groups = _in_groups(batches(epoch), accumulate)
-            yield _train_epoch(stepper, groups, epoch, index, watch, on_step)
+        if running.restore is None:
+            position.begin_stage(index)
+        else:
+            running.restore(running.stepper)
+            running.restore = None
+        while position.epoch < position.first + stages[index].epochs:
+            if not position.ended:
+                train_mode(model)
+                groups = _in_groups(batches(position.epoch), accumulate)
+                yield _train_epoch(running.stepper, groups, position, give_up_after, on_step)
             schedule.after_epoch(feedback.val_loss)
-            epoch, stage_is_over = epoch + 1, feedback.next_stage
+            stage_is_over = feedback.next_stage
             feedback.val_loss, feedback.next_stage = None, False
+            position.begin_epoch(position.epoch + 1)
             if stage_is_over:
                 break
 
@@ -153,63 +214,66 @@ def run_epochs(
 def _train_epoch(
     stepper: Stepper,
     groups: Iterable[list[Batch]],
-    epoch: int,
-    stage: int,
-    watch: "_Watch",
+    position: Position,
+    give_up_after: int,
     on_step: Callable[[StepInfo], None] | None,
 ) -> TrainedEpoch:
-    """Every step of one epoch, summed up."""
-    start, first_lr = time.perf_counter(), _highest_lr(stepper.optimizer)
-    losses: list[float | None] = []
+    """The steps of an epoch that are left, summed up with those that were done before."""
+    start = time.perf_counter() - position.seconds
+    if not position.losses:
+        position.lr = _highest_lr(stepper.optimizer)
     buffers = moving_buffers(stepper.model)
-    loss_sum, known, images, skipped = 0.0, 0, 0, 0
     for group in groups:
         step = take_step(stepper, group, buffers)
         size = sum(len(pixels) for pixels, _, _ in group)
-        images += size
-        skipped += not step.finite
-        losses.append(None if step.loss_sum is None else step.loss_sum / step.known)
+        position.images += size
+        position.skipped += not step.finite
+        position.losses.append(None if step.loss_sum is None else step.loss_sum / step.known)
         if step.loss_sum is not None:
-            loss_sum, known = loss_sum + step.loss_sum, known + step.known
+            position.loss_sum, position.known = position.loss_sum + step.loss_sum, position.known + step.known
+        _look(position, step, group)
+        position.seconds = time.perf_counter() - start
         if on_step is not None:
-            lr, at = _highest_lr(stepper.optimizer), len(losses) - 1
-            on_step(StepInfo(epoch, stage, at, losses[-1], size, step.known, not step.finite, lr))
-        watch.look(step, group, epoch)
-    seconds = time.perf_counter() - start
+            lr, at = _highest_lr(stepper.optimizer), len(position.losses) - 1
+            not_finite = not step.finite
+            on_step(
+                StepInfo(
+                    position.epoch, position.stage, at, position.losses[-1], size, step.known, not_finite, lr
+                )
+            )
+        _check_finite(position, give_up_after)
+    position.seconds = seconds = time.perf_counter() - start
     return TrainedEpoch(
-        epoch=epoch,
-        stage=stage,
-        train_loss=loss_sum / known if known else None,
-        iteration_losses=tuple(losses),
-        lr=first_lr,
+        epoch=position.epoch,
+        stage=position.stage,
+        train_loss=position.loss_sum / position.known if position.known else None,
+        iteration_losses=tuple(position.losses),
+        lr=position.lr,
         seconds=seconds,
-        images=images,
-        images_per_second=images / seconds if seconds > 0 else 0.0,
-        skipped_steps=skipped,
+        images=position.images,
+        images_per_second=position.images / seconds if seconds > 0 else 0.0,
+        skipped_steps=position.skipped,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Watch:
-    """Counts the steps in a row that were not finite, over a whole stage; `bad`: the images of each."""
+def _look(position: Position, step: Step, group: list[Batch]) -> None:
+    """Count the steps in a row, over a whole stage, that were not finite."""
+    if step.overflow or step.known == 0:
+        return
+    if step.finite:
+        position.bad.clear()
+        return
+    position.bad.append(tuple(int(index) for _, _, indices in group for index in indices))
 
-    limit: int
-    bad: list[tuple[int, ...]]
 
-    def look(self, step: Step, group: list[Batch], epoch: int) -> None:
-        """Take a step in; NumericalError when it is one too many."""
-        if step.overflow or step.known == 0:
-            return
-        if step.finite:
-            self.bad.clear()
-            return
-        self.bad.append(tuple(int(index) for _, _, indices in group for index in indices))
-        if len(self.bad) >= self.limit:
-            raise NumericalError(
-                f"epoch {epoch}: the loss or its gradient was not finite in {self.limit} steps in a row; "
-                "lower the learning rates (--lr-head, --lr-finetune), or try --precision fp32",
-                indices=tuple(dict.fromkeys(index for step_indices in self.bad for index in step_indices)),
-            )
+def _check_finite(position: Position, limit: int) -> None:
+    """NumericalError where so many steps in a row were not finite."""
+    if len(position.bad) >= limit:
+        raise NumericalError(
+            f"epoch {position.epoch}: the loss or its gradient was not finite in {limit} steps in a row; "
+            "lower the learning rates (--lr-head, --lr-finetune), or try --precision fp32",
+            indices=tuple(dict.fromkeys(index for step_indices in position.bad for index in step_indices)),
+        )
 
 
 def _in_groups(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:

@@ -1,0 +1,198 @@
+"""A training between two steps on disk: files that are whole or not there, a manifest that is written last, a thread.
+
+A checkpoint is a folder. Its manifest names the files that belong to it with their SHA-256; a new one gets new files,
+and the old ones go when the new manifest stands. Whatever ends the process, the last manifest's files are all there.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from mlcls import durable
+from mlcls.errors import BundleError
+from mlcls.sealed import digest_of, seal, unseal
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+TENSORS = ".safetensors"
+
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A file of a checkpoint that stands: its name and SHA-256."""
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint as it was read.
+
+    number: how many were written before it in this folder.
+    state: plain JSON.
+    kept: its files by what they hold.
+    """
+
+    folder: Path
+    number: int
+    state: Mapping[str, Any]
+    kept: Mapping[str, Kept]
+
+    def tensors(self, role: str) -> dict[str, Tensor]:
+        """What a file holds, after its digest is found to be the one in the manifest.
+
+        Raises:
+            BundleError: it is missing or damaged.
+        """
+        kept = self.kept[role]
+        path = self.folder / kept.file
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise BundleError(f"{path}: cannot be read ({error.strerror}); {_LOST}") from error
+        if digest_of(data) != kept.sha256:
+            raise BundleError(
+                f"{path}: damaged or changed since it was written (its SHA-256 is not the one on record); {_LOST}"
+            )
+        return safetensors.torch.load(data)
+
+
+_LOST = "the unfinished run is lost: train again with --overwrite"
+
+
+def write_checkpoint(
+    folder: Path, number: int, state: Mapping[str, Any], tensors: Mapping[str, Tensors | Kept]
+) -> dict[str, Kept]:
+    """Write a checkpoint, and remove the files of the one before.
+
+    Args:
+        folder: is there.
+        number: one more than the last one's.
+        state: plain JSON, without NaN.
+        tensors: by what they hold; `Kept` for a file that stands already. They share no memory.
+
+    Returns:
+        the files by what they hold.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; the checkpoint before it stands as it was.
+    """
+    kept = {
+        role: what if isinstance(what, Kept) else _write_tensors(folder, f"{role}-{number}{TENSORS}", what)
+        for role, what in tensors.items()
+    }
+    durable.flush_folder(folder)
+    files = {role: [one.file, one.sha256] for role, one in kept.items()}
+    manifest = seal({"format": FORMAT, "number": number, "state": state, "files": files})
+    durable.write_whole(folder / MANIFEST, manifest)
+    names = {one.file for one in kept.values()}
+    with contextlib.suppress(OSError):  # left-overs cost room, not the checkpoint
+        for path in folder.glob(f"*{TENSORS}"):
+            if path.name not in names:
+                durable.remove(path)
+    return kept
+
+
+def _write_tensors(folder: Path, name: str, tensors: Tensors) -> Kept:
+    data = safetensors.torch.save({key: tensor.contiguous() for key, tensor in tensors.items()})
+    durable.write_flushed(folder / name, data)
+    return Kept(name, digest_of(data))
+
+
+def read_checkpoint(folder: Path) -> Checkpoint | None:
+    """The checkpoint in a folder, its files not yet read; None where no manifest stands there.
+
+    Raises:
+        BundleError: the manifest is damaged or of a format that this version does not know.
+    """
+    path = folder / MANIFEST
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror or error})") from error
+    try:
+        content = unseal(data)
+    except ValueError as error:
+        raise BundleError(f"{path}: {error}; {_LOST}") from error
+    if content.get("format") != FORMAT:
+        raise BundleError(
+            f"{path}: format {content.get('format')}, this version of mlcls reads {FORMAT}; go on with the mlcls that "
+            "wrote it, or train again with --overwrite"
+        )
+    try:
+        kept = {role: Kept(str(file), str(sha256)) for role, (file, sha256) in content["files"].items()}
+        number, state = int(content["number"]), dict(content["state"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BundleError(f"{path}: lacks or misnames a field ({error}); {_LOST}") from error
+    for one in kept.values():
+        if Path(one.file).name != one.file or one.file in ("", ".", ".."):
+            raise BundleError(f"{path}: names a file outside of its folder, '{one.file}'")
+    return Checkpoint(folder, number, state, kept)
+
+
+class Writer:
+    """Runs jobs one after the other in a thread; of those that wait, the newest alone is done.
+
+    A training hands over a copy of its state and goes on, and never waits for the disk.
+    """
+
+    def __init__(self) -> None:
+        self._turn = threading.Condition()
+        self._waiting: Callable[[], None] | None = None
+        self._busy = False
+        self._problem: OSError | None = None
+        self._thread: threading.Thread | None = None
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Have a job done, in the place of one that waits still."""
+        with self._turn:
+            self._waiting = job
+            if not self._busy:
+                self._busy = True
+                self._thread = threading.Thread(target=self._run, name="write-checkpoint", daemon=True)
+                self._thread.start()
+
+    def wait(self) -> OSError | None:
+        """Wait until nothing is left to do; what the last job failed with, once."""
+        with self._turn:
+            while self._busy:
+                self._turn.wait(0.2)  # so that Ctrl-C is heard in between
+            problem, self._problem = self._problem, None
+            return problem
+
+    def problem(self) -> OSError | None:
+        """What a job failed with since it was asked last; does not wait."""
+        with self._turn:
+            problem, self._problem = self._problem, None
+            return problem
+
+    def _run(self) -> None:
+        while True:
+            with self._turn:
+                job, self._waiting = self._waiting, None
+                if job is None:
+                    self._busy = False
+                    self._turn.notify_all()
+                    return
+            try:
+                job()
+            except OSError as error:
+                with self._turn:
+                    self._problem = error
+            except BaseException:
+                with self._turn:
+                    self._busy, self._waiting = False, None
+                    self._turn.notify_all()
+                raise
