@@ -15,6 +15,12 @@ def onnx_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_bundle(tmp_path_factory.mktemp("onnx") / "outputs")
 
 
+@pytest.fixture(scope="session")
+def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle without model.onnx. Tests must not change it: copy it first."""
+    return write_bundle(tmp_path_factory.mktemp("small") / "outputs", with_model=False)
+
+
 @pytest.fixture
 def photos(tmp_path: Path) -> Callable[[int], list[str]]:
     """A function that writes so many small JPEGs, each of its own colours."""

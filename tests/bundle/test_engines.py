@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mlcls import sealed
 from mlcls.bundle import engines
 from mlcls.bundle.engines import ENGINES, choose_engine
 from mlcls.bundle.files import load_bundle
@@ -28,12 +29,10 @@ def bundle(onnx_bundle: Path, tmp_path: Path) -> Path:
 
 def without_model(bundle: Path) -> Path:
     """The bundle as it would be had the export failed."""
-    from mlcls.bundle.files import _sealed
-
     manifest = json.loads((bundle / "bundle.json").read_text())
     manifest.pop("digest")
     manifest["files"].pop("model.onnx")
-    (bundle / "bundle.json").write_bytes(_sealed({**manifest, "onnx": None}))
+    (bundle / "bundle.json").write_bytes(sealed.seal({**manifest, "onnx": None}))
     (bundle / "model.onnx").unlink()
     return bundle
 
@@ -170,13 +169,11 @@ def test_a_changed_model_is_found_before_it_is_run(bundle: Path) -> None:
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])
 def test_a_file_that_is_no_model_is_one_message(engine: str, bundle: Path) -> None:
     needs(engine)
-    from mlcls.bundle.files import _digest, _sealed
-
     (bundle / "model.onnx").write_bytes(b"no protobuf")
     manifest = json.loads((bundle / "bundle.json").read_text())
     manifest.pop("digest")
-    manifest["files"]["model.onnx"] = _digest(b"no protobuf")
-    (bundle / "bundle.json").write_bytes(_sealed(manifest))
+    manifest["files"]["model.onnx"] = sealed.digest_of(b"no protobuf")
+    (bundle / "bundle.json").write_bytes(sealed.seal(manifest))
     with pytest.raises(MlclsError, match=r"model\.onnx: .*cannot load it"):
         Predictor(bundle, engine=engine)
 
@@ -188,8 +185,6 @@ def test_a_model_of_another_bundle_is_one_message(
 ) -> None:
     """Sealed anew by hand: the digests fit, the model does not."""
     needs(engine)
-    from mlcls.bundle.files import _sealed
-
     for name, rows in (("bundle.json", None), ("thresholds.json", "attributes")):
         content = json.loads((bundle / name).read_text())
         content.pop("digest")
@@ -200,7 +195,7 @@ def test_a_model_of_another_bundle_is_one_message(
             if rows is None and content.get("calibration"):
                 for numbers in content["calibration"].values():
                     numbers.pop()
-        (bundle / name).write_bytes(_sealed(content))
+        (bundle / name).write_bytes(sealed.seal(content))
     with pytest.raises(BundleError, match=r"model\.onnx: (does not take the images|gives \d+ scores)"):
         Predictor(bundle, engine=engine)
 

@@ -1,0 +1,108 @@
+"""A folder with an unfinished run: what may be done to it, and what is said of it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mlcls.bundle.files import load_bundle, prepare_folder, staged_bundle
+from mlcls.bundle.unfinished import remove_checkpoint, unfinished_note
+from mlcls.errors import BundleError, OutputError
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """A folder with an unfinished run."""
+    checkpoint = tmp_path / "my out" / "checkpoint"
+    (checkpoint / "bundle").mkdir(parents=True)
+    for name in ("manifest.json", "first-1.safetensors", ".manifest.json.part", "bundle/metrics.json"):
+        (checkpoint / name).write_text("{}")
+    return checkpoint.parent
+
+
+def test_an_unfinished_run_is_refused_without_a_flag_that_says_what_to_do(out: Path) -> None:
+    with pytest.raises(BundleError, match="--resume goes on with it, --overwrite begins anew"):
+        prepare_folder(out, overwrite=False)
+    before = sorted(out.rglob("*"))
+    prepare_folder(out, overwrite=True)
+    prepare_folder(out, overwrite=False, resume=True)
+    assert sorted(out.rglob("*")) == before
+
+
+def test_a_run_cut_off_among_its_last_moves_goes_on(out: Path) -> None:
+    (out / "weights.safetensors").write_text("")
+    prepare_folder(out, overwrite=False, resume=True)
+    remove_checkpoint(out)
+    with pytest.raises(BundleError, match=r"weights\.safetensors"):
+        prepare_folder(out, overwrite=False, resume=True)
+
+
+def test_a_finished_bundle_is_refused_and_with_resume_left_to_the_caller(
+    small_bundle: Path, tmp_path: Path
+) -> None:
+    bundle = Path(shutil.copytree(small_bundle, tmp_path / "bundle"))
+    with pytest.raises(BundleError, match="a finished bundle stands there"):
+        prepare_folder(bundle, overwrite=False)
+    prepare_folder(bundle, overwrite=False, resume=True)
+    prepare_folder(bundle, overwrite=True)
+
+
+def test_what_a_run_left_before_its_first_checkpoint_counts_as_none(out: Path) -> None:
+    (out / "checkpoint" / "manifest.json").unlink()
+    prepare_folder(out, overwrite=False)
+    remove_checkpoint(out)
+    assert list(out.iterdir()) == []
+
+
+def test_a_folder_of_that_name_that_no_run_wrote_is_left_alone(out: Path) -> None:
+    (out / "checkpoint" / "manifest.json").unlink()
+    (out / "checkpoint" / "model.pth").write_text("mine")
+    with pytest.raises(BundleError, match=r"model\.pth was not written by a training"):
+        prepare_folder(out, overwrite=True)
+
+
+def test_a_link_of_that_name_is_refused_and_not_followed(out: Path) -> None:
+    elsewhere = (out / "checkpoint").rename(out.parent / "elsewhere")
+    (out / "checkpoint").symlink_to(elsewhere)
+    with pytest.raises(BundleError, match="is no folder"):
+        prepare_folder(out, overwrite=True)
+    remove_checkpoint(out)
+    assert (elsewhere / "manifest.json").exists()
+
+
+def test_removal_begins_with_the_manifest(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlcls import durable
+
+    removed: list[str] = []
+    monkeypatch.setattr(durable, "remove", lambda path: removed.append(path.name))
+    with pytest.raises(OutputError, match="cannot be removed"):  # nothing was: folders are not empty
+        remove_checkpoint(out)
+    assert removed[0] == "manifest.json"
+
+
+def test_a_model_that_is_an_unfinished_run_says_how_to_go_on(out: Path) -> None:
+    with pytest.raises(
+        BundleError, match=r"unfinished run; go on with: python -m mlcls.train --out '.*my out' "
+    ):
+        load_bundle(out)
+
+
+def test_a_bundle_with_a_newer_run_over_it_is_used_and_that_is_said(small_bundle: Path, out: Path) -> None:
+    shutil.copytree(small_bundle, out, dirs_exist_ok=True)
+    load_bundle(out)
+    assert "an unfinished run stands in" in (unfinished_note(out) or "")
+    assert unfinished_note(small_bundle) is None
+
+
+def test_staging_leaves_the_run_as_it_is(out: Path) -> None:
+    def write() -> None:
+        with staged_bundle(out, {}) as folder:
+            assert list(folder.iterdir()) == []
+            (folder / "metrics.json").write_text("{}")
+            raise RuntimeError("cut off")
+
+    with pytest.raises(RuntimeError, match="cut off"):
+        write()
+    assert [path.name for path in out.iterdir()] == ["checkpoint"]
+    kept = sorted(path.name for path in (out / "checkpoint").iterdir())
+    assert kept == [".manifest.json.part", "first-1.safetensors", "manifest.json"]
