@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from mlcls.errors import TableError
+from mlcls.labels.names import shown
 
 SHOWN = 20
 
@@ -43,12 +44,12 @@ class Faults:
 
     def fail(self) -> NoReturn:
         """Raise the TableError: the first faults by line and column, how many more, and what to do."""
-        shown = [text for _, _, text in sorted(self._kept)[:SHOWN]]
+        first = [shown(text) for _, _, text in sorted(self._kept)[:SHOWN]]
         if self.total == 1:
-            raise TableError(" ".join([f"{self.source}: {shown[0]}", *map(_sentence, sorted(self.advice))]))
-        lines = [f"{self.source}: {self.total:,} faults", *(f"  {text}" for text in shown)]
-        if self.total > len(shown):
-            lines.append(f"  ... and {self.total - len(shown):,} more")
+            raise TableError(" ".join([f"{self.source}: {first[0]}", *map(_sentence, sorted(self.advice))]))
+        lines = [f"{self.source}: {self.total:,} faults", *(f"  {text}" for text in first)]
+        if self.total > len(first):
+            lines.append(f"  ... and {self.total - len(first):,} more")
         raise TableError("\n".join([*lines, *map(_sentence, sorted(self.advice))]))
 
 

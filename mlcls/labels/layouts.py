@@ -11,6 +11,7 @@ from mlcls.labels.coco import is_coco, read_coco
 from mlcls.labels.faults import Faults
 from mlcls.labels.frames import file_of, is_frame, is_parquet, open_frame, open_parquet
 from mlcls.labels.long import is_long, read_long
+from mlcls.labels.names import find_refused
 from mlcls.labels.source import Request, Rows, Source
 from mlcls.labels.tags import read_tags
 from mlcls.labels.text import open_text
@@ -40,12 +41,14 @@ def read_rows(
 
 
 def _check_names(attributes: tuple[str, ...], faults: Faults) -> None:
-    """Attributes that a table of predictions could not tell from its own columns are faults.
+    """Attributes that no file and no terminal should be given, or that a table of predictions could not tell apart.
 
     There an image's row has `image`, then NAME and NAME_probability of each attribute; or `error`.
     """
     remedy = "give it another name in the table, or choose the attributes with --attributes"
     for name in attributes:
+        if refused := find_refused(name):
+            faults.add(0, f"the attribute '{name}' holds {refused}, which no name may hold; {remedy}")
         if name in ("image", "error"):
             faults.add(
                 0,
@@ -70,6 +73,8 @@ def _read(
         return read_coco(Path(file), request, faults)
     source = open_source(table, request, exists, faults)
     for name, count in Counter(source.columns).items():
+        if refused := find_refused(name):
+            faults.add(0, f"the column '{name}' holds {refused}, which no name may hold")
         if count > 1:
             faults.add(
                 0, f"the header has the column '{name}' {count} times; give every column a name of its own"

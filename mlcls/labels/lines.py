@@ -55,9 +55,11 @@ def open_table(path: Path) -> BufferedReader:
     Raises:
         TableError: it does not exist, is a folder, cannot be read, or is plainly no table of text.
     """
-    if path.is_dir():
-        raise TableError(f"{path}: a folder; --labels expects the label table, a file")
     try:
+        if path.is_dir():
+            raise TableError(f"{path}: a folder; --labels expects the label table, a file")
+        if path.exists() and not path.is_file():  # a pipe gives nothing twice, and a device never ends
+            raise TableError(f"{path}: a device or a pipe; --labels expects the label table, a file")
         file = path.open("rb")
         start = file.peek(4)[:4]
     except FileNotFoundError as error:

@@ -14,14 +14,30 @@ _DRIVE: Final = re.compile(r"[A-Za-z]:")
 
 
 @dataclass(frozen=True, slots=True)
+class Listing:
+    """The names of the files in a folder, those of links to files among them; `links` are these again."""
+
+    files: frozenset[str] = frozenset()
+    links: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class ImageFolder:
-    """The files under a folder, each subfolder listed once, when a name first asks for it."""
+    """The files under a folder, each subfolder listed once, when a name first asks for it.
+
+    The folder may be a link itself. What lies in it may be links too, to what lies in it: a link that leads out is
+    refused, so that no table and no folder from elsewhere has files read that nobody named.
+    """
 
     path: Path
-    _files: dict[str, frozenset[str]] = field(default_factory=dict)  # subfolder -> its files
+    _real: str = field(init=False)  # the folder without links
+    _listings: dict[str, Listing] = field(default_factory=dict, init=False)  # by subfolder
     _stems: dict[str, dict[str, list[str]]] = field(
-        default_factory=dict
+        default_factory=dict, init=False
     )  # subfolder -> name without extension -> images
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_real", os.path.realpath(self.path))
 
     def find(self, name: str) -> str | None:
         """The image that a table calls `name`, relative to the folder, with `/` and its extension; None if missing.
@@ -30,7 +46,8 @@ class ImageFolder:
         (`images/x.jpg` under `.../images`) when there is no such subfolder's file.
 
         Raises:
-            ValueError: the name is absolute, leads out of the folder, or fits several files; the message says so.
+            ValueError: the name is absolute, leads out of the folder, be it through a link, or fits several files;
+                the message says so.
         """
         clean = _clean(name)
         found = self._match(clean)
@@ -41,24 +58,43 @@ class ImageFolder:
 
     def _match(self, name: str) -> str | None:
         folder, _, file = name.rpartition("/")
-        if file in self._list(folder):
-            return name
-        if name.lower().endswith(IMAGE_EXTENSIONS):
-            return None
-        fits = self._index(folder).get(file, [])
-        if len(fits) > 1:
-            raise ValueError(f"'{name}' fits several images: {', '.join(sorted(fits))}; write the extension")
-        return (f"{folder}/{fits[0]}" if folder else fits[0]) if fits else None
+        listing = self._list(folder)
+        if file not in listing.files:
+            if name.lower().endswith(IMAGE_EXTENSIONS):
+                return None
+            fits = self._index(folder).get(file, [])
+            if len(fits) > 1:
+                raise ValueError(
+                    f"'{name}' fits several images: {', '.join(sorted(fits))}; write the extension"
+                )
+            if not fits:
+                return None
+            file = fits[0]
+            name = f"{folder}/{file}" if folder else file
+        if file in listing.links:
+            self._check_inside(name)
+        return name
 
-    def _list(self, folder: str) -> frozenset[str]:
-        if folder not in self._files:
-            self._files[folder] = frozenset(list_files(self.path / folder))
-        return self._files[folder]
+    def _list(self, folder: str) -> Listing:
+        if folder not in self._listings:
+            if folder:
+                self._check_inside(folder)
+            self._listings[folder] = list_files(self.path / folder)
+        return self._listings[folder]
+
+    def _check_inside(self, name: str) -> None:
+        """Raise the ValueError of a link, or of a folder reached through one, that leads out of this folder."""
+        real = os.path.realpath(self.path / name)
+        if real != self._real and not real.startswith(os.path.join(self._real, "")):
+            raise ValueError(
+                f"'{name}' leads out of the images folder through a link, to {real}; put the file itself there, or "
+                "give --images the folder that holds both"
+            )
 
     def _index(self, folder: str) -> dict[str, list[str]]:
         if folder not in self._stems:
             stems = self._stems[folder] = {}
-            for file in self._list(folder):
+            for file in self._list(folder).files:
                 if file.lower().endswith(IMAGE_EXTENSIONS):
                     stems.setdefault(os.path.splitext(file)[0], []).append(file)
         return self._stems[folder]
@@ -68,7 +104,7 @@ class ImageFolder:
         cleaned = [clean for name in names[:5] if (clean := _clean_or_none(name))]
         for clean in cleaned:
             folder, _, file = clean.rpartition("/")
-            near = sorted(other for other in self._list(folder) if other.lower() == file.lower())
+            near = sorted(other for other in self._list(folder).files if other.lower() == file.lower())
             if near:
                 return f"the folder has '{near[0]}' for '{file}': upper and lower case differ"
         for clean in cleaned:
@@ -101,17 +137,31 @@ class ImageFolder:
         ]
 
 
-def list_files(folder: Path) -> list[str]:
-    """The names of the files in a folder, links followed; none where there is no such folder."""
-    names = []
+def list_files(folder: Path) -> Listing:
+    """The files in a folder, and the links in it to files; nothing where there is no such folder.
+
+    Devices, pipes and what links to them are no files.
+    """
+    files: list[str] = []
+    links: list[str] = []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.is_file():
-                    names.append(entry.name)  # noqa: PERF401 - what was listed before a broken link stays
+                if entry.is_symlink():
+                    if _leads_to_file(entry):
+                        links.append(entry.name)
+                elif entry.is_file(follow_symlinks=False):
+                    files.append(entry.name)
     except (OSError, ValueError):  # absent, not to be read, or not a name at all on this system
-        return names
-    return names
+        pass
+    return Listing(frozenset((*files, *links)), frozenset(links))
+
+
+def _leads_to_file(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # links in a circle, or into a folder that is not to be read
+        return False
 
 
 def _clean(name: str) -> str:

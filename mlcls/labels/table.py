@@ -18,6 +18,7 @@ from mlcls.labels.label_table import LabelTable, TableReport
 from mlcls.labels.layouts import read_rows
 from mlcls.labels.locate import ImageFolder, images_folder
 from mlcls.labels.merge import Merged, join_cells, merge_rows
+from mlcls.labels.names import find_refused
 from mlcls.labels.source import Request, Rows
 
 if TYPE_CHECKING:
@@ -120,6 +121,8 @@ def _find_images(rows: Rows, folder: ImageFolder, faults: Faults) -> NDArray[np.
         try:
             if not name:
                 raise ValueError("the image's name is empty")
+            if refused_character := find_refused(name):
+                raise ValueError(f"'{name}' holds {refused_character}, which no image's name may hold")
             found[row] = folder.find(name)
         except ValueError as error:
             refused += 1
