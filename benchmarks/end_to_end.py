@@ -37,7 +37,7 @@ from mlcls.reports.record import EpochFigures
 from mlcls.workflows.data import gather
 from mlcls.workflows.frozen import CHUNK_ON_CPU
 from mlcls.workflows.setup import Setup, preprocessing_for, set_up
-from mlcls.workflows.training import learn
+from mlcls.workflows.epochs import learn
 
 ATTRIBUTES = 5
 FILLING, READING, FRESH = "fills a view", "reads the cache", "from pixels"

@@ -164,8 +164,8 @@ def run_command(command: Callable[[Sequence[str] | None], int], argv: Sequence[s
         return command(argv)
     except MlclsError as error:
         return _failed(str(error), error.exit_code, debug)
-    except KeyboardInterrupt:
-        return _failed("interrupted", INTERRUPTED, debug)
+    except KeyboardInterrupt as error:
+        return _failed(str(error) or "interrupted", INTERRUPTED, debug)
     except BrokenPipeError:  # `mlcls predict ... | head`: the reader has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED_IN_PART

@@ -7,14 +7,12 @@ from pathlib import Path
 
 from mlcls.commandline import (
     GAVE_OUT,
-    INTERRUPTED,
     Parser,
     add_recipe_flags,
     console_on,
     recipe_flags,
     run_command,
 )
-from mlcls.errors import RecipeError
 from mlcls.recipe import IMAGES, MODEL, OUTPUT, TABLE, TRAINING, build_recipe, recipe_names, recipe_summary
 
 
@@ -25,13 +23,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _train(argv: Sequence[str] | None) -> int:
     parser = Parser("train", "Fine-tune a timm backbone on a label table and a folder of images.")
-    parser.add_argument("--recipe", default="default", metavar="NAME|FILE",
+    parser.add_argument("--recipe", metavar="NAME|FILE",
                         help="a named recipe, a TOML file, or list (default: default)")  # fmt: skip
     parser.add_argument(
         "--out", default="outputs", metavar="DIR", help="the bundle's folder (default: outputs)"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace the bundle that stands in --out")
-    parser.add_argument("--resume", action="store_true", help="not there yet: go on with an unfinished run")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace the bundle, or the unfinished run, that stands in --out",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the unfinished run in --out, to the same bytes (other flags may be left out); begin one where "
+        "there is none",
+    )
+    parser.add_argument(
+        "--finish",
+        action="store_true",
+        help="with --resume: train no further, make the bundle of the best epoch so far",
+    )
     add_recipe_flags(parser, (TABLE, MODEL, IMAGES, TRAINING, OUTPUT))
     arguments = parser.parse_args(argv)
     if arguments.recipe == "list":
@@ -39,27 +51,26 @@ def _train(argv: Sequence[str] | None) -> int:
         width = max(map(len, names))
         sys.stdout.writelines(f"{name:<{width}}  {recipe_summary(name)}\n" for name in names)
         return 0
-    if arguments.resume:
-        raise RecipeError(
-            "--resume: this version cannot go on with an unfinished run yet; train again without it"
-        )
-    recipe = build_recipe(arguments.recipe, **recipe_flags(arguments))
+    flags = recipe_flags(arguments)
+    recipe = build_recipe(arguments.recipe or "default", **flags)
 
     from mlcls.workflows import training
     from mlcls.workflows.finishing import FAILED
 
+    out = Path(arguments.out)
+    if arguments.resume and arguments.recipe is None:
+        recipe = training.recipe_to_resume(out, recipe, flags)
     given = sys.argv[1:] if argv is None else argv
     record = training.fit(
         recipe,
-        out=Path(arguments.out),
+        out=out,
         overwrite=arguments.overwrite,
+        resume=arguments.resume,
+        finish=arguments.finish,
         console=console_on(sys.stderr),
         command=shlex.join(["mlcls", "train", *given]),
     )
-    stopped = record.stopped_because or ""
-    if stopped == training.INTERRUPTED:
-        return INTERRUPTED
-    return GAVE_OUT if stopped.startswith(FAILED) else 0
+    return GAVE_OUT if (record.stopped_because or "").startswith(FAILED) else 0
 
 
 if __name__ == "__main__":

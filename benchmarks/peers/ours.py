@@ -15,7 +15,7 @@ def main() -> None:
     from mlcls.models.forward import to_scores
     from mlcls.workflows.data import gather
     from mlcls.workflows.setup import preprocessing_for, set_up
-    from mlcls.workflows.training import learn, predict
+    from mlcls.workflows.epochs import learn, predict
 
     console = Console(quiet=True)
     preprocessing = preprocessing_for(recipe)

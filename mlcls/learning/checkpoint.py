@@ -87,10 +87,15 @@ def write_checkpoint(
     Raises:
         OSError: the disk is full or the folder cannot be written; the checkpoint before it stands as it was.
     """
-    kept = {
-        role: what if isinstance(what, Kept) else _write_tensors(folder, f"{role}-{number}{TENSORS}", what)
-        for role, what in tensors.items()
-    }
+    written: dict[int, Kept] = {}  # one file for two roles that are the same
+    kept: dict[str, Kept] = {}
+    for role, what in tensors.items():
+        if isinstance(what, Kept):
+            kept[role] = what
+        else:
+            if id(what) not in written:
+                written[id(what)] = _write_tensors(folder, f"{role}-{number}{TENSORS}", what)
+            kept[role] = written[id(what)]
     durable.flush_folder(folder)
     files = {role: [one.file, one.sha256] for role, one in kept.items()}
     manifest = seal({"format": FORMAT, "number": number, "state": state, "files": files})

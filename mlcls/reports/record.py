@@ -13,7 +13,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from mlcls.errors import BundleError
 
@@ -164,6 +164,9 @@ class Record:
     calibration: dict[str, Any] | None = None
 
 
+Facts = TypeVar("Facts")
+
+
 def to_json(record: Record) -> str:
     """The text of `metrics.json`: the fields in their order, two spaces of indent, a last newline.
 
@@ -200,6 +203,21 @@ def from_json(text: str, source: str = "metrics.json") -> Record:
         )
     record: Record = _read(Record, tree, "", source)
     return record
+
+
+def facts_to_plain(facts: Any) -> Any:
+    """One of this file's dataclasses as JSON values, NaN and infinities as null."""
+    return _plain(facts)
+
+
+def facts_from_plain(kind: type[Facts], tree: Any, source: str) -> Facts:
+    """One of this file's dataclasses from the JSON values that `facts_to_plain` gave.
+
+    Raises:
+        BundleError: a field absent or of another type; the message begins with `source` and names the field.
+    """
+    facts: Facts = _read(kind, tree, "", source)
+    return facts
 
 
 def _refuse_constant(name: str) -> float:

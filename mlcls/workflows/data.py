@@ -34,14 +34,15 @@ class LabelledImages:
     """The images that take part: the table's rows whose image is there and readable, split.
 
     `groups` are [N] ids: rows that share one are one photo (identical, near-identical) or of one value of the
-    group column, and no evidence independent of each other. `store` gives each row's pixels; None where no
-    preprocessing was named.
+    group column, and no evidence independent of each other. `digests` are uint8 [N, 32], the SHA-256 of each file.
+    `store` gives each row's pixels; None where no preprocessing was named.
     """
 
     table: LabelTable
     split: Split
     facts: DataFacts
     groups: NDArray[np.int64]
+    digests: NDArray[np.uint8]
     store: ImageStore | None
 
     def paths(self, rows: NDArray[np.intp]) -> list[Path]:
@@ -77,7 +78,7 @@ def gather(
         table, readable.unreadable, alike, split, (*_notes(table, alike), *split.notes, *split_notes)
     )
     facts = dataclasses.replace(facts, leaks=_named(table, leaks), health=health)
-    return LabelledImages(table, split, facts, groups, readable.store)
+    return LabelledImages(table, split, facts, groups, readable.digests, readable.store)
 
 
 def gather_unsplit(
@@ -103,7 +104,7 @@ def gather_unsplit(
     health = describe_health(table.labels, table.attributes, readable.prints.sizes, groups)
     facts = _facts(table, readable.unreadable, alike, split, _notes(table, alike))
     facts = dataclasses.replace(facts, health=health)
-    return LabelledImages(table, split, facts, groups, readable.store)
+    return LabelledImages(table, split, facts, groups, readable.digests, readable.store)
 
 
 def _readable(

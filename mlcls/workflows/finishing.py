@@ -21,6 +21,7 @@ from torch import Tensor
 import mlcls
 from mlcls.bundle.files import GROUPS, MODEL, THRESHOLDS, WEIGHTS, staged_bundle, write_thresholds
 from mlcls.bundle.onnx import export_onnx
+from mlcls.bundle.unfinished import remove_checkpoint
 from mlcls.errors import ImageError
 from mlcls.labels.split import write_split
 from mlcls.models.forward import predict_logits, to_scores
@@ -102,7 +103,7 @@ def finish(
         calibration=judgement.calibration_facts,
         seconds=round(time.monotonic() - started, 3),
     )
-    undrawn: BaseException | None = None
+    undrawn: Exception | None = None
     manifest = _manifest(setup, judgement)
     with staged_bundle(out, manifest) as folder:
         tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
@@ -120,10 +121,11 @@ def finish(
             manifest["onnx"] = _export(folder, setup, judgement, console)
             page = _draw(folder, setup, record, judgement, iterations, console)
             (folder / REPORT).write_text(page, encoding="utf-8")
-        except (Exception, KeyboardInterrupt) as error:
+        except Exception as error:
             undrawn = error  # raised again when the bundle stands: a picture does not cost the training
             if manifest["onnx"] is None:
                 (folder / MODEL).unlink(missing_ok=True)
+    remove_checkpoint(out)
     if undrawn is not None:
         raise undrawn
     _show(console, record, judgement)  # the bundle stands by now, whatever becomes of the console

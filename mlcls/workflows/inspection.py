@@ -46,7 +46,10 @@ def write_preview(path: Path, recipe: Recipe, data: LabelledImages) -> None:
     rng = np.random.default_rng(recipe.seed)
     chosen = np.sort(rng.permutation(len(data.split.train))[:SHEET])
     paths = data.paths(data.split.train[chosen])
-    images = [augment(load_image(p, prep), 0, int(i)) for p, i in zip(paths, chosen, strict=True)]
+    images = [
+        augment(load_image(path, prep, max_pixels=recipe.max_pixels), 0, int(row))
+        for path, row in zip(paths, chosen, strict=True)
+    ]
     captions = [_caption(data, int(row)) for row in data.split.train[chosen]]
     contact_sheet(path, images, captions)
 

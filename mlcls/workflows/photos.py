@@ -18,11 +18,14 @@ def open_predictor(
     *,
     raw: bool = False,
     engine: str = "auto",
+    max_pixels: int | None = None,
 ) -> "Predictor":
     """The predictor of a bundle; see `mlcls.bundle.predictor.Predictor`."""
     from mlcls.bundle.predictor import Predictor
+    from mlcls.images.read import MAX_PIXELS
 
-    return Predictor(model, device=device, threshold=threshold, raw=raw, engine=engine)
+    limit = MAX_PIXELS if max_pixels is None else max_pixels
+    return Predictor(model, device=device, threshold=threshold, raw=raw, engine=engine, max_pixels=limit)
 
 
 class Found(NamedTuple):

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mlcls.errors import RecipeError
+from mlcls.errors import BundleError, RecipeError
 from mlcls.folders import cache_folder
 from mlcls.images.augment import build_augmentation
 from mlcls.images.cores import auto_workers
@@ -30,6 +30,7 @@ from mlcls.reports.record import ModelFacts, StageFacts
 from mlcls.workflows.checks import augment_settings, stage_plans
 from mlcls.workflows.data import LabelledImages
 from mlcls.workflows.frozen import Feed, Plan, build_feeds, find_cuts, measured_precision
+from mlcls.workflows.resuming import Earlier
 
 
 @dataclass(frozen=True)
@@ -55,15 +56,19 @@ class Setup:
     device: torch.device
 
 
-def set_up(recipe: Recipe, data: LabelledImages, preprocessing: Preprocessing) -> Setup:
+def set_up(
+    recipe: Recipe, data: LabelledImages, preprocessing: Preprocessing, earlier: Earlier | None = None
+) -> Setup:
     """Build everything that training needs.
 
     Args:
         preprocessing: as `preprocessing_for` gives it; the data was gathered with it.
+        earlier: the run that goes on, whose weights and decisions are taken.
 
     Raises:
         RecipeError, WeightsError: a backbone, weights, device or number that cannot be used.
         TableError: a subset without a single known label.
+        BundleError: the earlier run's weights are not of this network.
     """
     device = resolve_device(recipe.device)
     labels = _training_labels(recipe, data)
@@ -77,7 +82,7 @@ def set_up(recipe: Recipe, data: LabelledImages, preprocessing: Preprocessing) -
         pos_weight="none" if weights is None else ",".join(repr(float(w)) for w in weights),
     )
     torch.manual_seed(recipe.seed)
-    classifier = _classifier(recipe, preprocessing, len(data.table.attributes))
+    classifier = _classifier(recipe, preprocessing, len(data.table.attributes), earlier)
     classifier.to(device)
     train, val, test = _batches(recipe, data, preprocessing, labels, pin=device.type == "cuda")
     pos_weight = None if weights is None else torch.from_numpy(weights).to(device)
@@ -85,9 +90,13 @@ def set_up(recipe: Recipe, data: LabelledImages, preprocessing: Preprocessing) -
     set_trainable(classifier, recipe.unfreeze)  # a wrong name is told now, not when its stage begins
     plans = stage_plans(recipe)
     cuts = find_cuts(classifier, plans, preprocessing.image_size, recipe.views)
-    precision, said = _precision(recipe, classifier, cuts[-1], device)
+    if earlier is None:
+        precision, said = _precision(recipe, classifier, cuts[-1], device)
+    else:
+        precision, said = earlier.precision, ()
     recipe = dataclasses.replace(recipe, precision=precision)
-    feeds, told = build_feeds(recipe, cuts, plans, train, val, cache_folder())
+    decided = {} if earlier is None else {"kept": earlier.cut}
+    feeds, told = build_feeds(recipe, cuts, plans, train, val, cache_folder(), **decided)  # type: ignore[arg-type]
     model = StagedClassifier(classifier)
     steps = -(-train.count(0) // recipe.accumulate)
     stages = tuple(
@@ -119,7 +128,7 @@ def set_up(recipe: Recipe, data: LabelledImages, preprocessing: Preprocessing) -
         model,
         tuple(feeds),
         stages,
-        facts,
+        facts if earlier is None else earlier.facts,
         device,
     )
 
@@ -221,19 +230,32 @@ def _pos_weight(
     return weights
 
 
-def _classifier(recipe: Recipe, preprocessing: Preprocessing, attributes: int) -> Classifier:
-    """The network with its first weights."""
-    return build_classifier(
+def _classifier(
+    recipe: Recipe, preprocessing: Preprocessing, attributes: int, earlier: Earlier | None
+) -> Classifier:
+    """The network with its first weights, or with those that a run goes on with."""
+    classifier = build_classifier(
         recipe.backbone,
         recipe.head,
         attributes,
         backbone_args=recipe.backbone_args,
-        weights=recipe.weights,
+        weights=recipe.weights if earlier is None else "none",
         dropout=recipe.dropout,
         image_size=preprocessing.image_size,
         mean=preprocessing.mean,
         std=preprocessing.std,
     )
+    if earlier is not None:
+        try:
+            classifier.load_state_dict(earlier.weights)
+        except RuntimeError as error:
+            raise BundleError(
+                f"{earlier.checkpoint.folder}: its weights do not fit the network "
+                f"({' '.join(str(error).split())[:300]}); go on with the versions of timm and mlcls that wrote it, or "
+                "train again with --overwrite"
+            ) from error
+        classifier.weights = earlier.report
+    return classifier
 
 
 def _model_notes(recipe: Recipe, classifier: Classifier) -> tuple[str, ...]:

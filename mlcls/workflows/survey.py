@@ -62,6 +62,7 @@ def survey_table(
             preprocessing,
             room,
             hashes=recipe.near_duplicates == "together",
+            max_pixels=recipe.max_pixels,
             on_progress=lambda done: advance(1),
         )
     _tell(console, survey, count, preprocessing, room)

@@ -2,55 +2,43 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.console import Console
-from torch import Tensor
 
 import mlcls
-from mlcls.bundle.files import prepare_folder
-from mlcls.errors import ImageError, MlclsError, NumericalError, is_out_of_memory
-from mlcls.learning.epochs import Feedback, TrainedEpoch, run_epochs
-from mlcls.learning.losses import masked_loss
-from mlcls.learning.steps import Batch
-from mlcls.learning.stopping import MONITORS, EarlyStopping
-from mlcls.models.forward import predict_logits, to_scores
-from mlcls.models.staged import StagedClassifier
-from mlcls.models.stages import train_mode
+from mlcls.bundle.files import MANIFEST, METRICS, load_bundle, prepare_folder, read_verified
+from mlcls.bundle.lock import hold_folder
+from mlcls.bundle.unfinished import how_to_go_on, is_unfinished, remove_checkpoint
+from mlcls.errors import Interrupted, RecipeError
+from mlcls.learning.checkpoint import Checkpoint
 from mlcls.recipe import Recipe, recipe_values
+from mlcls.reports.console import notes, say
 from mlcls.reports.console_data import show_data, show_model
-from mlcls.reports.progress import EpochTable
-from mlcls.reports.record import EpochFigures, Record
-from mlcls.scoring.metrics import evaluate
-from mlcls.scoring.predictions import Predictions
+from mlcls.reports.record import Record, from_json
+from mlcls.workflows import finishing
+from mlcls.workflows.checkpoints import Progress, make_saver
 from mlcls.workflows.checks import check_names
 from mlcls.workflows.data import gather, subset_counts
-from mlcls.workflows.finishing import FAILED, finish
-from mlcls.workflows.frozen import Feed
-from mlcls.workflows.setup import Setup, preprocessing_for, set_up
+from mlcls.workflows.epochs import learn
+from mlcls.workflows.identity import check_recipe, check_unchanged, identity_of
+from mlcls.workflows.resuming import (
+    begun_by,
+    identity_before,
+    read_begun,
+    read_earlier,
+    recipe_of,
+    unfinished,
+)
+from mlcls.workflows.setup import preprocessing_for, set_up
+from mlcls.workflows.signals import Stop, heed_signals
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-INTERRUPTED = "interrupted"
-
-
-@dataclass(frozen=True)
-class Learned:
-    """What the epochs left: every figure, and the best epoch's weights with its validation predictions."""
-
-    epochs: tuple[EpochFigures, ...]
-    iterations: tuple[tuple[int, float | None], ...]  # (epoch, loss) of each optimizer step; None: skipped
-    best_epoch: int
-    best_weights: dict[str, Tensor]
-    val: Predictions
-    stopped_because: str
 
 
 def fit(
@@ -60,17 +48,22 @@ def fit(
     images: str | Path | None = None,
     out: str | Path = "outputs",
     overwrite: bool = False,
+    resume: bool = False,
+    finish: bool = False,
     console: Console | None = None,
     command: str = "mlcls.fit",
 ) -> Record:
     """Train, tune and save a classifier: what `python -m mlcls.train` runs.
 
     Args:
-        recipe: every setting; `Recipe()` when not given.
+        recipe: every setting; `Recipe()` when not given, or with `resume` that of the unfinished run.
         labels: the label table (a path, or a DataFrame), in the place of `recipe.labels`.
         images: the images' folder, in the place of `recipe.images`.
         out: the folder of the bundle.
-        overwrite: replace a bundle that stands there.
+        overwrite: replace a bundle, or give up an unfinished run, that stands there.
+        resume: go on with an unfinished run that stands there, to the same bytes as if it had never ended; begin one
+            where there is none. A finished one is left as it is.
+        finish: with `resume`: train no further, and make the bundle of the best epoch so far.
         console: a rich console to show tables and progress on; silent when not given.
         command: what the record says it was run by.
 
@@ -79,30 +72,104 @@ def fit(
 
     Raises:
         MlclsError: a mistake in the recipe, the table, the images or the weights; a loss that stays not finite
-            before the first epoch has ended.
+            before the first epoch has ended; with `resume`, a table, images or a recipe that have changed.
+        Interrupted: Ctrl-C or SIGTERM; the message says how to go on.
     """
     started = time.monotonic()
     console = console or Console(quiet=True)
     out = Path(out)
-    recipe = _with_data(recipe or Recipe(), labels, images)
-    check_names(recipe)
-    prepare_folder(out, overwrite=overwrite)
+    if resume and overwrite:
+        raise RecipeError(
+            "--resume --overwrite: the one goes on with a run, the other begins anew; give one of them"
+        )
+    if finish and not resume:
+        raise RecipeError("--finish: ends an unfinished run; say --resume --finish")
+    given = None
+    if not (recipe is None and labels is None and images is None):
+        given = _with_data(recipe or Recipe(), labels, images)
+        check_names(given)
     table = None if labels is None or isinstance(labels, str | Path) else labels
+    prepare_folder(out, overwrite=overwrite, resume=resume)
+    with heed_signals() as stop:
+        try:
+            with hold_folder(out) as note:
+                notes(console, [note] if note else [])
+                checkpoint = unfinished(out) if resume else None
+                if resume and checkpoint is None and (out / MANIFEST).is_file():
+                    return _finished_before(out, console)
+                run = _Run(out, console, stop, command, started, finish)
+                return _run(run, given, table, checkpoint)
+        except KeyboardInterrupt as error:
+            raise Interrupted(_how_to_go_on(out, str(error))) from error
+
+
+def recipe_to_resume(out: Path, recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
+    """The recipe of the unfinished run in `out`, where there is one, with those of the given settings that may differ.
+
+    Args:
+        recipe: what the settings make on top of the defaults.
+        given: the settings that were named.
+
+    Raises:
+        BundleError: one of them is not what the run was begun with, or the checkpoint is damaged.
+    """
+    checkpoint = unfinished(out)
+    if checkpoint is None:
+        return recipe
+    begun = read_begun(checkpoint)
+    check_recipe(begun.recipe, recipe, list(given))
+    return Recipe(**{**begun.recipe, **{name: getattr(recipe, name) for name in given}})
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What `fit` was told beside the recipe and the table."""
+
+    out: Path
+    console: Console
+    stop: Stop
+    command: str
+    started: float
+    finish: bool
+
+
+def _run(run: _Run, given: Recipe | None, table: Any, checkpoint: Checkpoint | None) -> Record:
+    """The run itself, in a folder that no other run writes to."""
+    console, started = run.console, run.started
+    earlier = None if checkpoint is None else read_earlier(checkpoint)
+    if earlier is None:
+        recipe = given or Recipe()
+        begun = begun_by(run.command, recipe, run.out)
+    else:
+        begun = earlier.begun
+        recipe = given or recipe_of(earlier)
+        check_recipe(begun.recipe, recipe)
+        started -= earlier.seconds
+        torch.set_num_threads(begun.threads)  # on which the last bits of sums depend
+    check_names(recipe)
     preprocessing = preprocessing_for(recipe)
     data = gather(recipe, console, table, preprocessing=preprocessing)
+    if earlier is not None:
+        check_unchanged(identity_before(earlier.checkpoint), identity_of(data), data.table.report.source)
     show_data(
         console,
         data.facts,
         subset_counts(data),
         source=f"{data.table.report.source}: {data.table.report.layout}",
     )
-    setup = set_up(recipe, data, preprocessing)
+    setup = set_up(recipe, data, preprocessing, earlier)
     show_model(console, setup.facts)
-    learned = learn(setup, console)
+    if earlier is None:
+        remove_checkpoint(run.out)  # of a run that --overwrite gives up, or that had not begun to train
+    saver = make_saver(run.out, setup, begun, started, earlier, lambda problem: notes(console, [problem]))
+    if earlier is not None:
+        check_recipe(earlier.checkpoint.state["resolved"], setup.recipe)
+        say(console, _where(saver.progress))
+    learned = learn(setup, console, saver=saver, stop=run.stop, finish=run.finish)
     record = Record(
         mlcls=mlcls.__version__,
         seed=recipe.seed,
-        command=command,
+        command=begun.command,
         data=data.facts,
         model=setup.facts,
         recipe=recipe_values(setup.recipe),
@@ -110,7 +177,35 @@ def fit(
         best_epoch=learned.best_epoch,
         stopped_because=learned.stopped_because,
     )
-    return finish(setup, learned.best_weights, learned.val, learned.iterations, record, out, started, console)
+    best = learned.best_weights
+    return finishing.finish(setup, best, learned.val, learned.iterations, record, run.out, started, console)
+
+
+def _finished_before(out: Path, console: Console) -> Record:
+    """The record of a run whose bundle stands: nothing is left to do."""
+    remove_checkpoint(out)  # the run was ended after its last file
+    say(console, f"{out} holds a finished bundle: nothing is left to do (--overwrite trains anew)")
+    bundle = load_bundle(out)
+    return from_json(read_verified(bundle, METRICS).decode("utf-8"), str(out / METRICS))
+
+
+def _how_to_go_on(out: Path, said: str) -> str:
+    """What to tell a person who has ended a run."""
+    what = said or "interrupted"
+    if not is_unfinished(out):
+        return f"{what}; nothing is kept, since the training had not begun"
+    return f"{what}; go on with: {how_to_go_on(out)} (add --finish for the bundle of the best epoch so far)"
+
+
+def _where(progress: Progress) -> str:
+    """Where a run goes on."""
+    position = progress.running.position
+    if progress.stopped is not None:
+        return "resumed after the last epoch"
+    epoch, step = position.epoch, len(position.losses)
+    if position.ended:
+        epoch, step = epoch + 1, 0
+    return f"resumed at epoch {epoch}, step {step}"
 
 
 def _with_data(recipe: Recipe, labels: Any, images: str | Path | None) -> Recipe:
@@ -122,159 +217,3 @@ def _with_data(recipe: Recipe, labels: Any, images: str | Path | None) -> Recipe
     if images is not None:
         changes["images"] = str(images)
     return dataclasses.replace(recipe, **changes)
-
-
-def learn(
-    setup: Setup, console: Console, on_epoch: Callable[[Setup, EpochFigures], None] | None = None
-) -> Learned:
-    """Run the epochs; keep the best one's weights; stop when patience runs out in the last stage.
-
-    Args:
-        on_epoch: called after each epoch's validation, when the classifier holds that epoch's weights.
-
-    Raises:
-        NumericalError: the loss stayed not finite before one epoch was through.
-    """
-    recipe = setup.recipe
-    stopping = EarlyStopping(recipe.patience, MONITORS[recipe.monitor])
-    figures: list[EpochFigures] = []
-    iterations: list[tuple[int, float | None]] = []
-    best: tuple[int, dict[str, Tensor], Predictions] | None = None
-    stopped, stage = "all epochs are done", 0
-    feedback = Feedback()
-    with EpochTable(console) as table:
-        epochs = run_epochs(
-            setup.model,
-            setup.stages,
-            lambda epoch: _shown(setup, epoch, table),
-            setup.loss,
-            device=setup.device,
-            precision=recipe.precision,
-            clip_norm=recipe.clip_norm or None,
-            accumulate=recipe.accumulate,
-            train_mode=lambda _: _train_mode(setup.model),
-            feedback=feedback,
-        )
-        try:
-            for trained in epochs:
-                if trained.stage != stage:
-                    stage = trained.stage
-                    stopping.restart()
-                row, val = _validate(setup, trained, table)
-                figures.append(row)
-                if on_epoch is not None:
-                    on_epoch(setup, row)
-                iterations += [(trained.epoch, loss) for loss in trained.iteration_losses]
-                improved = stopping.update(getattr(row, recipe.monitor))
-                if improved or best is None:
-                    best = (trained.epoch, _snapshot(setup.classifier), val)
-                table.finish_epoch(row, improved)
-                feedback.val_loss = row.val_loss
-                if stopping.should_stop:
-                    if stage == len(setup.stages) - 1:
-                        stopped = f"{recipe.monitor} has not been better for {recipe.patience} epochs"
-                        break
-                    feedback.next_stage = True  # the head has learned what it can: on with its best weights
-                    setup.classifier.load_state_dict(best[1])
-        except (MlclsError, MemoryError, OSError, RuntimeError) as error:
-            what = _gave_out(setup, error)
-            if what is None or (best is None and not isinstance(error, NumericalError)):
-                raise
-            if best is None:
-                raise NumericalError(what) from error
-            stopped = FAILED + what  # what was learned is not lost with it
-        except KeyboardInterrupt:
-            if best is None:
-                raise
-            stopped = INTERRUPTED
-    assert best is not None
-    return Learned(tuple(figures), tuple(iterations), *best, stopped)
-
-
-def _shown(setup: Setup, epoch: int, table: EpochTable) -> Iterator[Batch]:
-    """An epoch's batches with the bar moving; chance (dropout) begins anew, as a function of seed and epoch."""
-    torch.manual_seed(int(np.random.SeedSequence([setup.recipe.seed, epoch]).generate_state(1)[0]))
-    table.start_epoch(epoch, len(setup.train.dataset))
-    for batch in running_feed(setup).train(epoch):
-        yield batch
-        table.advance(len(batch[2]))
-
-
-def running_feed(setup: Setup) -> Feed:
-    """What the stage that runs now trains and validates on."""
-    return next(feed for feed in setup.feeds if feed.rest is setup.model.rest)
-
-
-def _train_mode(model: StagedClassifier) -> None:
-    """Training mode where the classifier trains; what is above the frontier follows the stage, not its modules."""
-    if model.rest is not None:
-        model.rest.train()
-    train_mode(model.classifier)
-
-
-def _validate(setup: Setup, trained: TrainedEpoch, table: EpochTable) -> tuple[EpochFigures, Predictions]:
-    """The epoch's figures on validation, at threshold 0.5, and the predictions they come from."""
-    started = time.monotonic()
-    table.start_validation(len(setup.val.dataset))
-    logits, labels = predict(setup, running_feed(setup).val(), table)
-    total, known = masked_loss(
-        setup.loss, torch.from_numpy(logits).to(setup.device), torch.from_numpy(labels).to(setup.device)
-    )
-    val_loss = float(total) / int(known)
-    scores = to_scores(logits)
-    entry = evaluate(labels, scores, np.full(labels.shape[1], 0.5))
-    macro = entry["macro"]
-    row = EpochFigures(
-        epoch=trained.epoch,
-        stage=trained.stage,
-        lr=trained.lr,
-        train_loss=trained.train_loss,
-        val_loss=val_loss if np.isfinite(val_loss) else None,
-        val_map=macro["average_precision"],
-        val_f1=macro["f1"],
-        val_precision=macro["precision"],
-        val_recall=macro["recall"],
-        val_hamming_loss=entry["hamming_loss"],
-        val_exact_match=entry["exact_match"],
-        seconds=trained.seconds + time.monotonic() - started,
-        images_per_second=trained.images_per_second,
-        skipped_steps=trained.skipped_steps,
-    )
-    names = setup.data.names(setup.data.split.val)
-    return row, Predictions(names, setup.data.table.attributes, scores, labels)
-
-
-def predict(
-    setup: Setup, batches: Iterable[Batch], table: EpochTable | None = None
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Logits and labels [N, A] of a subset, in its own order; in float32, as a bundle predicts."""
-    advance = table.advance if table else None
-    logits, labels, indices = predict_logits(setup.model, batches, setup.device, "fp32", on_batch=advance)
-    order = np.argsort(indices)
-    return logits[order], labels[order]
-
-
-def _snapshot(classifier: torch.nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().clone() for name, tensor in classifier.state_dict().items()}
-
-
-def _gave_out(setup: Setup, error: Exception) -> str | None:
-    """What to say when numbers, memory, a disk or a loader gave out in the middle; None for a fault of the program."""
-    if isinstance(error, NumericalError):
-        return _with_images(setup, error)
-    if isinstance(error, ImageError | OSError):
-        return str(error)
-    if isinstance(error, MemoryError) or is_out_of_memory(error):
-        return "out of memory: try a smaller --batch-size or --image-size"
-    if "DataLoader worker" in str(error):
-        return f"a process that loads images was ended from outside ({error}); try fewer --workers"
-    return None
-
-
-def _with_images(setup: Setup, error: NumericalError) -> str:
-    """The error's sentence with the names of the images that were at hand, where there are any."""
-    names = setup.data.names(setup.data.split.train[list(error.indices)])
-    if not names:
-        return str(error)
-    shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
-    return f"{error}\nimages in these steps: {shown}"

@@ -18,7 +18,7 @@ from mlcls.models.stages import set_trainable
 from mlcls.workflows import arithmetic, frozen
 from mlcls.workflows.data import gather
 from mlcls.workflows.setup import Setup, preprocessing_for, set_up
-from mlcls.workflows.training import learn
+from mlcls.workflows.epochs import learn
 
 QUIET = Console(quiet=True)
 RESNET: dict[str, Any] = {

@@ -1,0 +1,307 @@
+"""The checkpoints of a run: what a training has come to, copied between two steps, and written beside it."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy import float32
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+import mlcls
+from mlcls.bundle.unfinished import CHECKPOINT
+from mlcls.errors import RecipeError
+from mlcls.learning.checkpoint import Kept, Tensors, Writer, write_checkpoint
+from mlcls.learning.epochs import Feedback, Position, Running
+from mlcls.learning.plain_state import from_plain, restore_optimizer, to_plain
+from mlcls.learning.steps import Stepper
+from mlcls.learning.stopping import MONITORS, EarlyStopping
+from mlcls.recipe import Recipe, recipe_values
+from mlcls.reports.record import EpochFigures, facts_from_plain, facts_to_plain
+from mlcls.workflows.identity import identity_of
+from mlcls.workflows.resuming import BEST, FIRST, NOW, RUN, SCORES, STEP, Begun, Earlier, foreign
+from mlcls.workflows.setup import Setup
+
+CHANCE, DEVICE_CHANCE = "chance", "device_chance"
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best epoch so far.
+
+    moved: its weights that differ from the first ones, by name; scores: float32 [n, A], of validation.
+    """
+
+    epoch: int
+    moved: dict[str, Tensor]
+    scores: NDArray[float32]
+
+
+@dataclass
+class Progress:
+    """What the epochs have come to.
+
+    running: where the training stands between two steps; feedback: what it will hear of the epoch that ended.
+    chance: the states of the random number generators, of an epoch that goes on in the middle.
+    stage: of the last epoch; iterations: (epoch, loss) of each optimizer step of the epochs that ended.
+    stopped: why the training is over; None while it is not.
+    """
+
+    stopping: EarlyStopping
+    running: Running = field(default_factory=Running)
+    feedback: Feedback = field(default_factory=Feedback)
+    stage: int = 0
+    figures: list[EpochFigures] = field(default_factory=list)
+    iterations: list[tuple[int, float | None]] = field(default_factory=list)
+    best: Best | None = None
+    stopped: str | None = None
+    chance: dict[str, Tensor] = field(default_factory=dict)
+
+
+def new_progress(recipe: Recipe) -> Progress:
+    """Of a training that has not begun."""
+    return Progress(EarlyStopping(recipe.patience, MONITORS[recipe.monitor]))
+
+
+def moved_from(first: Mapping[str, Tensor], classifier: nn.Module) -> dict[str, Tensor]:
+    """Copies, on the CPU, of the weights that differ from the first ones."""
+    return {
+        name: tensor.detach().to("cpu", copy=True)
+        for name, tensor in classifier.state_dict().items()
+        if not torch.equal(first[name], tensor.detach().cpu())
+    }
+
+
+def copy_weights(classifier: nn.Module) -> dict[str, Tensor]:
+    """Copies, on the CPU, of all weights."""
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in classifier.state_dict().items()}
+
+
+class Saver:
+    """Writes the checkpoints of one run: copies its state between two steps, and leaves the disk to a thread.
+
+    first: all weights as the run began with; progress: what is kept.
+    Where one does not reach the disk, that is told once; the training goes on, and the last one stands.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        setup: Setup,
+        progress: Progress,
+        begun: Begun,
+        first: dict[str, Tensor],
+        *,
+        started: float,
+        tell: Callable[[str], object],
+        earlier: Earlier | None = None,
+    ) -> None:
+        """Args: started: when the run began, by `time.monotonic`; earlier: the run that goes on."""
+        self.folder, self.first = out / CHECKPOINT, first
+        self._setup, self.progress, self._begun, self._started = setup, progress, begun, started
+        self._writer = Writer()
+        self._last = time.monotonic()
+        self._number = 0 if earlier is None else earlier.checkpoint.number
+        # files that stand already; BEST and SCORES with the epoch that they are of
+        self._kept: dict[str, Kept] = {}
+        self._best_epoch: int | None = None
+        if earlier is not None:
+            self._kept = {role: earlier.checkpoint.kept[role] for role in (FIRST, RUN)}
+        self._problems: set[str] = set()
+        self._tell = tell
+
+    def due(self) -> bool:
+        """Whether so much has been done since the last checkpoint that another one is to be made."""
+        minutes = self._setup.recipe.checkpoint_minutes
+        return minutes > 0 and time.monotonic() - self._last >= 60 * minutes
+
+    def save(self, *, wait: bool = False) -> None:
+        """Copy the state as it is, and have it written; `wait` until it is on the disk.
+
+        Raises:
+            OSError: with `wait`: it could not be written.
+        """
+        try:
+            state, tensors = self._copy()
+        except RecipeError as error:
+            self._told(str(error))
+            return
+        self._last = time.monotonic()
+        self._writer.submit(partial(self._write, state, tensors, self.progress.best))
+        if wait:
+            problem = self._writer.wait()
+            if problem is not None:
+                raise problem
+        elif (problem := self._writer.problem()) is not None:
+            self._tell(
+                f"a checkpoint could not be written ({problem.strerror or problem}); the last one stands"
+            )
+
+    def wait(self) -> None:
+        """Wait until the last checkpoint is on the disk, or has failed."""
+        problem = self._writer.wait()
+        if problem is not None:
+            self._tell(
+                f"a checkpoint could not be written ({problem.strerror or problem}); the last one stands"
+            )
+
+    def _told(self, problem: str) -> None:
+        if problem not in self._problems:
+            self._problems.add(problem)
+            self._tell(problem)
+
+    def _copy(self) -> tuple[dict[str, Any], dict[str, Tensors]]:
+        """The state as JSON, and the tensors that go with it."""
+        setup, progress = self._setup, self.progress
+        step: dict[str, Tensor] = {CHANCE: torch.get_rng_state()}
+        if setup.device.type == "cuda":
+            step[DEVICE_CHANCE] = torch.cuda.get_rng_state(setup.device)
+        stepper = progress.running.stepper
+        position = progress.running.position
+        step["losses"] = _as_tensor(position.losses)
+        step["iteration_epochs"] = torch.tensor(
+            [epoch for epoch, _ in progress.iterations], dtype=torch.int64
+        )
+        step["iteration_losses"] = _as_tensor([loss for _, loss in progress.iterations])
+        plain = {f.name: getattr(position, f.name) for f in fields(position) if f.name != "losses"}
+        plain["bad"] = list(position.bad)
+        best = progress.best
+        state = {
+            "mlcls": mlcls.__version__,
+            "begun": asdict(self._begun),
+            "attributes": list(setup.data.table.attributes),
+            "seconds": time.monotonic() - self._started,
+            "weights": [
+                setup.classifier.weights.source,
+                setup.classifier.weights.loaded,
+                list(setup.classifier.weights.left_out),
+            ],
+            "precision": setup.recipe.precision,
+            "cut": [feed.rest is not None for feed in setup.feeds],
+            "facts": facts_to_plain(setup.facts),
+            "resolved": recipe_values(setup.recipe),
+            "position": plain,
+            "feedback": asdict(progress.feedback),
+            "stage": progress.stage,
+            "figures": [facts_to_plain(row) for row in progress.figures],
+            "best": None if best is None else best.epoch,
+            "stopping": {"best": progress.stopping.best, "waited": progress.stopping.waited},
+            "stopped": progress.stopped,
+            "stepper": None if stepper is None else _stepper_state(stepper, step),
+        }
+        if best is not None and position.ended and best.epoch == position.epoch:
+            now = best.moved  # one file for both
+        else:
+            now = moved_from(self.first, setup.classifier)
+        return state, {NOW: now, STEP: step}
+
+    def _write(self, state: dict[str, Any], tensors: dict[str, Tensors], best: Best | None) -> None:
+        """In the thread."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        files: dict[str, Tensors | Kept] = {**tensors}
+        files[FIRST] = self._kept.get(FIRST, self.first)
+        files[RUN] = self._kept.get(RUN) or identity_of(self._setup.data).tensors()
+        if best is not None:
+            known = best.epoch == self._best_epoch
+            files[BEST] = self._kept[BEST] if known else best.moved
+            files[SCORES] = self._kept[SCORES] if known else {"scores": torch.from_numpy(best.scores)}
+        self._number += 1
+        kept = write_checkpoint(self.folder, self._number, state, files)
+        self._kept = {role: kept[role] for role in (FIRST, RUN, BEST, SCORES) if role in kept}
+        self._best_epoch = None if best is None else best.epoch
+
+
+def _as_tensor(losses: list[float | None]) -> Tensor:
+    """float64, NaN for None: a loss that is kept is finite."""
+    return torch.tensor([float("nan") if loss is None else loss for loss in losses], dtype=torch.float64)
+
+
+def _as_losses(tensor: Tensor) -> list[float | None]:
+    return [None if loss != loss else loss for loss in tensor.tolist()]
+
+
+def _stepper_state(stepper: Stepper, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    parts = [part.state_dict() for part in stepper.schedule.parts]
+    return {
+        "optimizer": to_plain(stepper.optimizer.state_dict(), "--optimizer", tensors),
+        "schedule": to_plain(parts, "--schedule", tensors),
+        "scaler": to_plain(stepper.scaler.state_dict(), "scaler", tensors),
+    }
+
+
+def restore_progress(earlier: Earlier, recipe: Recipe) -> Progress:
+    """What the checkpoint holds of the epochs.
+
+    Raises:
+        BundleError: a file is damaged, or of another version.
+    """
+    progress = new_progress(recipe)
+    checkpoint, state = earlier.checkpoint, earlier.checkpoint.state
+    step = checkpoint.tensors(STEP)
+    try:
+        position = Position(**{**state["position"], "losses": _as_losses(step["losses"])})
+        position.bad = [tuple(indices) for indices in position.bad]
+        progress.running.position = position
+        if state["stepper"] is not None:
+            progress.running.restore = partial(_restore_stepper, state["stepper"], step)
+        progress.feedback.val_loss = state["feedback"]["val_loss"]
+        progress.feedback.next_stage = state["feedback"]["next_stage"]
+        progress.stage = state["stage"]
+        source = str(checkpoint.folder)
+        progress.figures = [facts_from_plain(EpochFigures, row, source) for row in state["figures"]]
+        losses = _as_losses(step["iteration_losses"])
+        progress.iterations = list(zip(step["iteration_epochs"].tolist(), losses, strict=True))
+        progress.stopping.best = state["stopping"]["best"]
+        progress.stopping.waited = state["stopping"]["waited"]
+        progress.stopped = state["stopped"]
+        if state["best"] is not None:
+            scores = checkpoint.tensors(SCORES)["scores"].numpy()
+            progress.best = Best(state["best"], checkpoint.tensors(BEST), scores)
+    except (KeyError, TypeError, ValueError) as error:
+        raise foreign(checkpoint, error) from error
+    progress.chance = {name: step[name] for name in (CHANCE, DEVICE_CHANCE) if name in step}
+    return progress
+
+
+def restore_chance(progress: Progress, device: torch.device) -> None:
+    """Set the random number generators to where the epoch that goes on had left them; once."""
+    if CHANCE in progress.chance:
+        torch.set_rng_state(progress.chance[CHANCE])
+    if DEVICE_CHANCE in progress.chance:
+        torch.cuda.set_rng_state(progress.chance[DEVICE_CHANCE], device)
+    progress.chance = {}
+
+
+def make_saver(
+    out: Path,
+    setup: Setup,
+    begun: Begun,
+    started: float,
+    earlier: Earlier | None,
+    tell: Callable[[str], object],
+) -> Saver:
+    """What keeps the checkpoints of a run, with the progress of the one that goes on, or with none.
+
+    Args:
+        started: when the run began, by `time.monotonic`, less what it had taken before.
+        tell: told what keeps a checkpoint from the disk.
+
+    Raises:
+        BundleError: a file of the checkpoint is damaged, or of another version.
+    """
+    if earlier is None:
+        first, progress = copy_weights(setup.classifier), new_progress(setup.recipe)
+    else:
+        first, progress = earlier.first, restore_progress(earlier, setup.recipe)
+    return Saver(out, setup, progress, begun, first, started=started, tell=tell, earlier=earlier)
+
+
+def _restore_stepper(state: Mapping[str, Any], tensors: dict[str, Tensor], stepper: Stepper) -> None:
+    restore_optimizer(stepper.optimizer, from_plain(state["optimizer"], tensors))
+    for part, kept in zip(stepper.schedule.parts, from_plain(state["schedule"], tensors), strict=True):
+        part.load_state_dict(kept)
+    stepper.scaler.load_state_dict(from_plain(state["scaler"], tensors))

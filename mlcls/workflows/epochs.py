@@ -1,0 +1,314 @@
+"""The epochs of a run, from where they stand: each trained, validated, taken in, and kept; until they are over."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor
+
+from mlcls.errors import BundleError, ImageError, MlclsError, NumericalError, is_out_of_memory
+from mlcls.learning.epochs import StepInfo, TrainedEpoch, run_epochs
+from mlcls.learning.losses import masked_loss
+from mlcls.learning.steps import Batch
+from mlcls.models.forward import predict_logits, to_scores
+from mlcls.models.staged import StagedClassifier
+from mlcls.models.stages import train_mode
+from mlcls.reports.progress import EpochTable
+from mlcls.reports.record import EpochFigures
+from mlcls.scoring.metrics import evaluate
+from mlcls.scoring.predictions import Predictions
+from mlcls.workflows.checkpoints import (
+    Best,
+    Progress,
+    Saver,
+    copy_weights,
+    moved_from,
+    new_progress,
+    restore_chance,
+)
+from mlcls.workflows.finishing import FAILED
+from mlcls.workflows.frozen import Feed
+from mlcls.workflows.setup import Setup
+from mlcls.workflows.signals import Asked, Stop
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What the epochs left: every figure, and the best epoch's weights with its validation predictions."""
+
+    epochs: tuple[EpochFigures, ...]
+    iterations: tuple[tuple[int, float | None], ...]  # (epoch, loss) of each optimizer step; None: skipped
+    best_epoch: int
+    best_weights: dict[str, Tensor]
+    val: Predictions
+    stopped_because: str
+
+
+def learn(
+    setup: Setup,
+    console: Console,
+    on_epoch: Callable[[Setup, EpochFigures], None] | None = None,
+    *,
+    saver: Saver | None = None,
+    stop: Stop | None = None,
+    finish: bool = False,
+) -> Learned:
+    """Run the epochs; keep the best one's weights; stop when patience runs out in the last stage.
+
+    Args:
+        on_epoch: called after each epoch's validation, when the classifier holds that epoch's weights.
+        saver: keeps checkpoints; its progress says where to go on.
+        stop: asked after each step whether to end here.
+        finish: end here, with the best epoch so far.
+
+    Raises:
+        NumericalError: the loss stayed not finite before one epoch was through; a process that loads images was
+            ended from outside, and the training can go on.
+        BundleError: `finish`, and no epoch is through.
+        Interrupted: it was asked to stop, and has saved what it had come to.
+    """
+    stop = Stop() if stop is None else stop
+    progress = new_progress(setup.recipe) if saver is None else saver.progress
+    first = copy_weights(setup.classifier) if saver is None else saver.first
+    if finish and progress.stopped is None:
+        if progress.best is None:
+            raise BundleError("--finish: no epoch has ended yet, so there is nothing to make a bundle of")
+        progress.stopped = f"--finish, in epoch {progress.running.position.epoch}"
+    if progress.stopped is None:
+        with EpochTable(console) as table, stop.patiently():
+            try:
+                _run_epochs(setup, progress, first, saver, stop, table, on_epoch)
+            except Asked:
+                raise _interrupted(saver, progress) from None
+            except (MlclsError, MemoryError, OSError, RuntimeError) as error:
+                if stop.asked and is_loader_death(error):  # ended by the same signal
+                    raise _interrupted(saver, progress) from None
+                _end_with(error, setup, progress, saver)
+    if saver is not None:
+        saver.wait()
+    best = progress.best
+    assert best is not None
+    assert progress.stopped is not None
+    return Learned(
+        tuple(progress.figures),
+        tuple(progress.iterations),
+        best.epoch,
+        {**first, **best.moved},
+        _val_predictions(setup, best.scores),
+        progress.stopped,
+    )
+
+
+def _run_epochs(
+    setup: Setup,
+    progress: Progress,
+    first: dict[str, Tensor],
+    saver: Saver | None,
+    stop: Stop,
+    table: EpochTable,
+    on_epoch: Callable[[Setup, EpochFigures], None] | None,
+) -> None:
+    """The epochs that are left; `progress.stopped` says in the end why there are no more."""
+    recipe = setup.recipe
+
+    def on_step(step: StepInfo) -> None:
+        stop.check()
+        if saver is not None and saver.due():
+            saver.save()
+
+    epochs = run_epochs(
+        setup.model,
+        setup.stages,
+        lambda epoch: _shown(setup, epoch, table, progress),
+        setup.loss,
+        device=setup.device,
+        precision=recipe.precision,
+        clip_norm=recipe.clip_norm or None,
+        accumulate=recipe.accumulate,
+        train_mode=lambda _: _train_mode(setup.model),
+        on_step=on_step,
+        feedback=progress.feedback,
+        running=progress.running,
+    )
+    for trained in epochs:
+        row, scores = _validate(setup, trained, table, stop)
+        if on_epoch is not None:
+            on_epoch(setup, row)
+        improved = _take_in(setup, progress, first, trained, row, scores)
+        table.finish_epoch(row, improved)
+        if saver is not None and recipe.checkpoint_minutes > 0:
+            saver.save()
+        if progress.stopped is not None:
+            return
+        stop.check()
+    progress.stopped = "all epochs are done"
+
+
+def _take_in(
+    setup: Setup,
+    progress: Progress,
+    first: dict[str, Tensor],
+    trained: TrainedEpoch,
+    row: EpochFigures,
+    scores: NDArray[np.float32],
+) -> bool:
+    """An epoch's figures taken in, and what follows from them; whether it is the best so far."""
+    stopping, feedback = progress.stopping, progress.feedback
+    if trained.stage != progress.stage:
+        progress.stage = trained.stage
+        stopping.restart()
+    progress.figures.append(row)
+    progress.iterations += [(trained.epoch, loss) for loss in trained.iteration_losses]
+    improved = stopping.update(getattr(row, setup.recipe.monitor))
+    if improved or progress.best is None:
+        progress.best = Best(trained.epoch, moved_from(first, setup.classifier), scores)
+    feedback.val_loss = row.val_loss
+    if stopping.should_stop:
+        if progress.stage == len(setup.stages) - 1:
+            monitor, patience = setup.recipe.monitor, setup.recipe.patience
+            progress.stopped = f"{monitor} has not been better for {patience} epochs"
+        else:
+            feedback.next_stage = True  # the head has learned what it can: on with its best weights
+            setup.classifier.load_state_dict({**first, **progress.best.moved})
+    progress.running.position.ended = True
+    return improved
+
+
+def _interrupted(saver: Saver | None, progress: Progress) -> BaseException:
+    """What to raise once a person has ended the training; what it has come to is on the disk then."""
+    position = progress.running.position
+    where = f"interrupted in epoch {position.epoch}, after step {len(position.losses)}"
+    if saver is None:
+        return KeyboardInterrupt(where)
+    try:
+        saver.save(wait=True)
+    except OSError as error:
+        return KeyboardInterrupt(f"{where}, which could not be saved ({error.strerror or error})")
+    return KeyboardInterrupt(f"{where}, which is saved")
+
+
+def _end_with(error: Exception, setup: Setup, progress: Progress, saver: Saver | None) -> None:
+    """End the training with its best epoch so far, since it cannot go on; else raise what ended it."""
+    what = _gave_out(setup, error)
+    if what is None:
+        raise error
+    if saver is not None and is_loader_death(error):
+        saver.save(wait=True)
+        raise NumericalError(
+            f"{what}; go on with --resume (and fewer --workers, where memory gave out)"
+        ) from error
+    if progress.best is None:
+        raise NumericalError(what) if isinstance(error, NumericalError) else error
+    progress.stopped = FAILED + what  # what was learned is not lost with it
+
+
+def _shown(setup: Setup, epoch: int, table: EpochTable, progress: Progress) -> Iterator[Batch]:
+    """An epoch's batches with the bar moving; chance (dropout) begins anew, as a function of seed and epoch."""
+    torch.manual_seed(int(np.random.SeedSequence([setup.recipe.seed, epoch]).generate_state(1)[0]))
+    table.start_epoch(epoch, len(setup.train.dataset))
+    start = len(progress.running.position.losses) * setup.recipe.accumulate
+    if start:  # an epoch that goes on
+        table.advance(progress.running.position.images)
+        restore_chance(progress, setup.device)
+        if start >= setup.train.count(epoch):
+            return
+    for batch in running_feed(setup).train(*((epoch, start) if start else (epoch,))):
+        yield batch
+        table.advance(len(batch[2]))
+
+
+def running_feed(setup: Setup) -> Feed:
+    """What the stage that runs now trains and validates on."""
+    return next(feed for feed in setup.feeds if feed.rest is setup.model.rest)
+
+
+def _train_mode(model: StagedClassifier) -> None:
+    """Training mode where the classifier trains; what is above the frontier follows the stage, not its modules."""
+    if model.rest is not None:
+        model.rest.train()
+    train_mode(model.classifier)
+
+
+def _validate(
+    setup: Setup, trained: TrainedEpoch, table: EpochTable, stop: Stop
+) -> tuple[EpochFigures, NDArray[np.float32]]:
+    """The epoch's figures on validation, at threshold 0.5, and the scores [n, A] they come from."""
+    started = time.monotonic()
+    table.start_validation(len(setup.val.dataset))
+
+    def on_batch(images: int) -> None:
+        table.advance(images)
+        stop.check()
+
+    logits, labels = predict(setup, running_feed(setup).val(), on_batch)
+    total, known = masked_loss(
+        setup.loss, torch.from_numpy(logits).to(setup.device), torch.from_numpy(labels).to(setup.device)
+    )
+    val_loss = float(total) / int(known)
+    scores = to_scores(logits)
+    entry = evaluate(labels, scores, np.full(labels.shape[1], 0.5))
+    macro = entry["macro"]
+    row = EpochFigures(
+        epoch=trained.epoch,
+        stage=trained.stage,
+        lr=trained.lr,
+        train_loss=trained.train_loss,
+        val_loss=val_loss if np.isfinite(val_loss) else None,
+        val_map=macro["average_precision"],
+        val_f1=macro["f1"],
+        val_precision=macro["precision"],
+        val_recall=macro["recall"],
+        val_hamming_loss=entry["hamming_loss"],
+        val_exact_match=entry["exact_match"],
+        seconds=trained.seconds + time.monotonic() - started,
+        images_per_second=trained.images_per_second,
+        skipped_steps=trained.skipped_steps,
+    )
+    return row, scores
+
+
+def _val_predictions(setup: Setup, scores: NDArray[np.float32]) -> Predictions:
+    rows = setup.data.split.val
+    return Predictions(
+        setup.data.names(rows), setup.data.table.attributes, scores, setup.data.table.labels[rows]
+    )
+
+
+def predict(
+    setup: Setup, batches: Iterable[Batch], on_batch: Callable[[int], None] | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Logits and labels [N, A] of a subset, in its own order; in float32, as a bundle predicts."""
+    logits, labels, indices = predict_logits(setup.model, batches, setup.device, "fp32", on_batch=on_batch)
+    order = np.argsort(indices)
+    return logits[order], labels[order]
+
+
+def _gave_out(setup: Setup, error: Exception) -> str | None:
+    """What to say when numbers, memory, a disk or a loader gave out in the middle; None for a fault of the program."""
+    if isinstance(error, NumericalError):
+        return _with_images(setup, error)
+    if isinstance(error, ImageError | OSError):
+        return str(error)
+    if isinstance(error, MemoryError) or is_out_of_memory(error):
+        return "out of memory: try a smaller --batch-size or --image-size"
+    if is_loader_death(error):
+        return f"a process that loads images was ended from outside ({error}); try fewer --workers"
+    return None
+
+
+def is_loader_death(error: BaseException) -> bool:
+    """Whether PyTorch says that a process that loads images was ended from outside."""
+    return isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
+
+
+def _with_images(setup: Setup, error: NumericalError) -> str:
+    """The error's sentence with the names of the images that were at hand, where there are any."""
+    names = setup.data.names(setup.data.split.train[list(error.indices)])
+    if not names:
+        return str(error)
+    shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    return f"{error}\nimages in these steps: {shown}"
