@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
@@ -45,6 +46,13 @@ def _predict(argv: Sequence[str] | None) -> int:
         "--raw", action="store_true", help="the network's own scores, not calibrated; decisions stay the same"
     )
     parser.add_argument(
+        "--max-pixels",
+        type=_max_pixels,
+        metavar="N",
+        help="largest image that is read, width times height; its header tells before it is decoded "
+        "(default: 200000000)",
+    )
+    parser.add_argument(
         "--engine",
         type=_engine,
         default="auto",
@@ -69,7 +77,12 @@ def _predict(argv: Sequence[str] | None) -> int:
     paths, unread = paths_to_predict(arguments.image, arguments.images)
     _check_not_an_image(arguments.out, paths)
     predictor = open_predictor(
-        arguments.model, arguments.device, arguments.threshold, raw=arguments.raw, engine=arguments.engine
+        arguments.model,
+        arguments.device,
+        arguments.threshold,
+        raw=arguments.raw,
+        engine=arguments.engine,
+        max_pixels=arguments.max_pixels,
     )
     if predictor.note:
         sys.stderr.write(predictor.note + "\n")
@@ -121,6 +134,12 @@ def _engine(text: str) -> str:
     if text not in ENGINES:
         raise RecipeError(f"--engine: unknown engine '{text}'; {suggest(text, list(ENGINES))}")
     return text
+
+
+def _max_pixels(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,18}", text) or int(text) < 1:
+        raise RecipeError(f"--max-pixels: expected a whole number of at least 1, got {text}")
+    return int(text)
 
 
 def _threshold(text: str) -> float:

@@ -16,7 +16,7 @@ from mlcls.errors import ImageError, RecipeError
 from mlcls.images.cores import usable_cores
 from mlcls.images.load import load_image
 from mlcls.images.preprocess import prepare
-from mlcls.images.read import to_rgb
+from mlcls.images.read import MAX_PIXELS, to_rgb
 from mlcls.scoring.cells import is_present
 from mlcls.scoring.line import identity
 from mlcls.scoring.platt import sigmoid
@@ -35,6 +35,7 @@ class Predictor:
         raw: give the network's own scores instead of calibrated probabilities, and the thresholds on their scale; the
             decisions are the same. With `threshold`, that one number is on the raw scale.
         engine: onnx, torch, openvino, or auto: onnx on the CPU where the bundle has model.onnx, else torch.
+        max_pixels: a larger image file is refused before it is decoded; its row says so.
 
     Attributes:
         engine: the engine's name.
@@ -53,11 +54,15 @@ class Predictor:
         threshold: float | None = None,
         raw: bool = False,
         engine: str = "auto",
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         if threshold is not None and not _is_share(threshold):
             raise RecipeError(f"threshold: expected a number from 0 to 1, got {threshold!r}")
         if not isinstance(engine, str):
             raise RecipeError(f"engine: expected a name, one of auto, {', '.join(ENGINES)}, got {engine!r}")
+        if not isinstance(max_pixels, int) or max_pixels < 1:
+            raise RecipeError(f"max_pixels: expected a whole number of at least 1, got {max_pixels!r}")
+        self.max_pixels = max_pixels
         self.bundle = load_bundle(model)
         self.attributes = self.bundle.attributes
         tuned = self.bundle.threshold_values()
@@ -68,7 +73,15 @@ class Predictor:
         self.engine, self.note = choose_engine(self.bundle, engine, device)
         self._engine = ENGINES[self.engine](self.bundle, device)
         place = Path(model).absolute()
-        self._reopen = partial(type(self), place, device=device, threshold=threshold, raw=raw, engine=engine)
+        self._reopen = partial(
+            type(self),
+            place,
+            device=device,
+            threshold=threshold,
+            raw=raw,
+            engine=engine,
+            max_pixels=max_pixels,
+        )
 
     def __reduce__(self) -> tuple[Callable[[], "Predictor"], tuple[()]]:
         """Copied and pickled as what it was opened with: no session of an engine travels, a copy opens its own."""
@@ -134,7 +147,7 @@ class Predictor:
 
     def _load(self, number: int, image: Any) -> Pixels:
         if isinstance(image, str | Path):
-            return load_image(image, self.bundle.preprocessing)
+            return load_image(image, self.bundle.preprocessing, max_pixels=self.max_pixels)
         return prepare(_rgb_of(image), self.bundle.preprocessing)
 
     def _row(self, name: str, scores: Floats) -> dict[str, Any]:

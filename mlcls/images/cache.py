@@ -14,6 +14,7 @@ from mlcls.images.load import load_image
 from mlcls.images.packs import INDEX, remove_pack, row_bytes
 from mlcls.images.paths import PathList
 from mlcls.images.preprocess import Pixels, Preprocessing
+from mlcls.images.read import MAX_PIXELS
 
 MOST_OPEN = 16  # packs mapped at a time: each takes a file handle
 DECODED = -1  # in the place of a pack's number
@@ -94,6 +95,7 @@ class ImageStore:
         reader: of the packs.
         packs: int32 [N], the number of the pack that holds the image; DECODED where none does.
         rows: int32 [N], its row there.
+        max_pixels: a larger image is not decoded.
     """
 
     paths: PathList
@@ -101,6 +103,7 @@ class ImageStore:
     reader: PackReader
     packs: NDArray[np.int32]
     rows: NDArray[np.int32]
+    max_pixels: int = MAX_PIXELS
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -113,7 +116,9 @@ class ImageStore:
         """
         pack = int(self.packs[index])
         pixels = None if pack == DECODED else self.reader.read(pack, int(self.rows[index]))
-        return load_image(self.paths[index], self.preprocessing) if pixels is None else pixels
+        if pixels is None:
+            return load_image(self.paths[index], self.preprocessing, max_pixels=self.max_pixels)
+        return pixels
 
     read = __call__
 
@@ -125,5 +130,10 @@ class ImageStore:
     def select(self, rows: NDArray[np.intp]) -> "ImageStore":
         """Those of these rows, in this order: index i gives row rows[i]. They share what is mapped."""
         return ImageStore(
-            self.paths.select(rows), self.preprocessing, self.reader, self.packs[rows], self.rows[rows]
+            self.paths.select(rows),
+            self.preprocessing,
+            self.reader,
+            self.packs[rows],
+            self.rows[rows],
+            self.max_pixels,
         )

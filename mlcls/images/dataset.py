@@ -24,6 +24,7 @@ from mlcls.images.cores import usable_cores
 from mlcls.images.load import load_image
 from mlcls.images.paths import PathList
 from mlcls.images.preprocess import Preprocessing
+from mlcls.images.read import MAX_PIXELS
 from mlcls.images.sampling import SAMPLERS, Order, split_batches
 from mlcls.naming import look_up
 
@@ -63,17 +64,18 @@ class PathLoader:
 
     paths: PathList
     preprocessing: Preprocessing
+    max_pixels: int = MAX_PIXELS
 
     def __call__(self, index: int) -> Pixels:
-        return load_image(self.paths[index], self.preprocessing)
+        return load_image(self.paths[index], self.preprocessing, max_pixels=self.max_pixels)
 
     def __len__(self) -> int:
         return len(self.paths)
 
 
-def load_paths(paths: PathList, preprocessing: Preprocessing) -> PathLoader:
-    """What gives the S x S pixels of these images by decoding each anew."""
-    return PathLoader(paths, preprocessing)
+def load_paths(paths: PathList, preprocessing: Preprocessing, *, max_pixels: int = MAX_PIXELS) -> PathLoader:
+    """What gives the S x S pixels of these images, of at most `max_pixels` each, by decoding each anew."""
+    return PathLoader(paths, preprocessing, max_pixels)
 
 
 class ImageDataset(Dataset[Sample]):

@@ -63,11 +63,12 @@ if "OPENCV_LOG_LEVEL" not in os.environ:
     _set_log_level(0)  # silent; OpenCV 5 moved the function
 
 
-def read_image(path: str | os.PathLike[str]) -> Pixels:
+def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Pixels:
     """The pixels of an image file, at its full size.
 
     Args:
         path: the file; its suffix is not looked at, its content says what it is.
+        max_pixels: a larger image is refused before it is decoded.
 
     Returns:
         uint8 RGB [H, W, 3], oriented as a viewer shows it.
@@ -76,7 +77,7 @@ def read_image(path: str | os.PathLike[str]) -> Pixels:
         ImageError: the file is absent, cannot be opened, or cannot be decoded; the message begins with
             the path.
     """
-    return decode_image(read_bytes(path), os.fspath(path))
+    return decode_image(read_bytes(path), os.fspath(path), max_pixels=max_pixels)
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
@@ -103,23 +104,38 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         raise ImageError(f"{name}: cannot be opened: {reason}") from error
 
 
-def decode_image(data: bytes, name: str) -> Pixels:
+def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Pixels:
     """The pixels of an encoded image, at its full size.
 
     Args:
         data: the bytes of a whole JPEG, PNG, GIF, BMP, WebP or TIFF file.
         name: how messages call it.
+        max_pixels: a larger image is refused before it is decoded.
 
     Returns:
         uint8 RGB [H, W, 3], oriented as a viewer shows it.
 
     Raises:
-        ImageError: another format, cut off, damaged, or more than `MAX_PIXELS` pixels (told before decoding).
+        ImageError: another format, cut off, damaged, or more than `max_pixels` pixels (told before decoding).
     """
-    return decode_covering(data, name, lambda width, height: (width, height)).pixels
+    return decode_covering(data, name, lambda width, height: (width, height), max_pixels=max_pixels).pixels
 
 
-def decode_covering(data: bytes, name: str, needed: Callable[[int, int], Size]) -> Picture:
+def check_size(width: int, height: int, name: str, max_pixels: int) -> None:
+    """Make sure that an image is not too large.
+
+    Raises:
+        ImageError: it has more than `max_pixels` pixels.
+    """
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{name}: its header claims {width:,} x {height:,} pixels; at most {max_pixels:,} are read (--max-pixels)"
+        )
+
+
+def decode_covering(
+    data: bytes, name: str, needed: Callable[[int, int], Size], *, max_pixels: int = MAX_PIXELS
+) -> Picture:
     """An encoded image, a JPEG at the smallest of libjpeg's scales 1/8, 1/4, 1/2 and 1/1 that is large enough.
 
     Args:
@@ -127,16 +143,13 @@ def decode_covering(data: bytes, name: str, needed: Callable[[int, int], Size]) 
         name: how messages call it.
         needed: width and height, as a viewer shows the image -> the least width and height of its pixels. Where
             they are more than the image has, and in the other formats, the image is decoded in full.
+        max_pixels: a larger image is refused before it is decoded.
 
     Raises:
         ImageError: as `decode_image`.
     """
     header = read_header(data, name)
-    if header.width * header.height > MAX_PIXELS:
-        raise ImageError(
-            f"{name}: its header claims {header.width:,} x {header.height:,} pixels; "
-            f"at most {MAX_PIXELS:,} are read"
-        )
+    check_size(header.width, header.height, name, max_pixels)
     if header.format == "jpeg":
         # half of the orientations swap the sides
         size = (header.height, header.width) if header.orientation >= 5 else (header.width, header.height)

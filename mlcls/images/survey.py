@@ -20,12 +20,12 @@ from mlcls.images.cache import DECODED, ImageStore, PackReader, Rows
 from mlcls.images.catalogue import Catalogue, Place, form_name, open_catalogue
 from mlcls.images.cores import usable_cores
 from mlcls.images.fingerprint import Fingerprints, fingerprint, make_fingerprints
-from mlcls.images.load import decode_for
+from mlcls.images.load import decode_for, glance
 from mlcls.images.pack_writer import PackWriter, Row, finish_commits
 from mlcls.images.packs import folder_lock, make_room, total_bytes, touch
 from mlcls.images.paths import PathList
 from mlcls.images.preprocess import Preprocessing
-from mlcls.images.read import decode_image, read_bytes
+from mlcls.images.read import MAX_PIXELS, check_size, read_bytes
 
 PEEKED = 200  # images looked up beforehand, before packs are removed, so as to keep those that will be used
 
@@ -66,6 +66,7 @@ def survey_images(
     room: CacheRoom | None = None,
     *,
     hashes: bool = True,
+    max_pixels: int = MAX_PIXELS,
     threads: int | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> Survey:
@@ -74,14 +75,15 @@ def survey_images(
     Args:
         paths: [N]; streamed, with a few images in memory at a time.
         preprocessing: the form in which their pixels will be needed. None where they will not: then an image is
-            decoded in full to see whether it can be read, unless the cache holds it in any form, and nothing is kept.
+            decoded to see whether it can be read, unless the cache holds it in any form, and nothing is kept.
         room: the cache; None for none.
         hashes: whether near-identical images are to be found.
+        max_pixels: a larger image counts as one that cannot be read, also where the cache holds it.
         threads: None for one a core.
         on_progress: called in this thread, after each image, with how many are done.
     """
     threads = max(1, threads if threads is not None else usable_cores())
-    one_pass = _Pass(paths, preprocessing, room, hashes)
+    one_pass = _Pass(paths, preprocessing, room, hashes, max_pixels)
     pending: deque[tuple[int, Future[_Seen]]] = deque()
 
     def take_first() -> None:
@@ -112,9 +114,14 @@ class _Pass:
     """A pass that goes on: `look` in many threads, the rest in one."""
 
     def __init__(
-        self, paths: PathList, preprocessing: Preprocessing | None, room: CacheRoom | None, hashes: bool
+        self,
+        paths: PathList,
+        preprocessing: Preprocessing | None,
+        room: CacheRoom | None,
+        hashes: bool,
+        max_pixels: int,
     ) -> None:
-        self.paths, self.preprocessing, self.room = paths, preprocessing, room
+        self.paths, self.preprocessing, self.room, self.max_pixels = paths, preprocessing, room, max_pixels
         self.form = form_name(preprocessing) if preprocessing is not None else None
         finish_commits()  # this process's own, of a run before
         useful = room is not None and (preprocessing is None or self.form is not None)
@@ -147,12 +154,16 @@ class _Pass:
             known = self.catalogue.look_up(key)
             if known is not None:
                 place, (size, picture, hash) = known
+                check_size(int(size[0]), int(size[1]), path, self.max_pixels)
                 self.prints.put(index, size, (picture, int(hash)))
                 return place
             if self.preprocessing is None:
-                self.prints.add(index, decode_image(data, path))
+                seen = glance(data, path, max_pixels=self.max_pixels)
+                self.prints.put(
+                    index, seen.size, fingerprint(seen.pixels) if len(self.prints.hashes) else None
+                )
                 return None
-            decoded = decode_for(data, path, self.preprocessing)
+            decoded = decode_for(data, path, self.preprocessing, max_pixels=self.max_pixels)
         except ImageError as error:
             return str(error)
         keeps = self.keeps
@@ -226,7 +237,7 @@ class _Pass:
         store = None
         if self.preprocessing is not None:
             reader = PackReader(packs, self.preprocessing.image_size)
-            store = ImageStore(self.paths, self.preprocessing, reader, self.packs, self.rows)
+            store = ImageStore(self.paths, self.preprocessing, reader, self.packs, self.rows, self.max_pixels)
             if self.room is not None:
                 self._trim(self.room)
         kept = int((self.packs == len(self.catalogue.packs)).sum())

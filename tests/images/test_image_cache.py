@@ -73,7 +73,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return call
 
     monkeypatch.setattr(survey, "decode_for", counted(survey.decode_for, 1))
-    monkeypatch.setattr(survey, "decode_image", counted(survey.decode_image, 1))
+    monkeypatch.setattr(survey, "glance", counted(survey.glance, 1))
     monkeypatch.setattr(cache, "load_image", counted(cache.load_image, 0))
     return names
 

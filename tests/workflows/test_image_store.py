@@ -54,7 +54,7 @@ def test_a_second_run_decodes_nothing(table: Path, monkeypatch: pytest.MonkeyPat
     first, said = gathered(table)
     assert "images: 30 decoded and kept (0 MB)" in said.splitlines()
     check_pixels(first)
-    for room, name in ((survey, "decode_for"), (survey, "decode_image"), (cache, "load_image")):
+    for room, name in ((survey, "decode_for"), (survey, "glance"), (cache, "load_image")):
         monkeypatch.setattr(room, name, None)  # whoever calls it fails
     second, said = gathered(table)
     assert "images: 30 from the cache, none decoded" in said.splitlines()
