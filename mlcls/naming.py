@@ -1,9 +1,13 @@
-"""Names that people write in flags and recipes: a key of a room's dict, or `package.module:function`."""
+"""Names: those that people write in flags and recipes, and which characters any name may hold.
+
+In flags and recipes a name is a key of a room's dict, or `package.module:function`.
+"""
 
 import difflib
 import importlib
+import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from mlcls.errors import RecipeError
 
@@ -42,3 +46,24 @@ def look_up(registry: Mapping[str, T], name: str, what: str) -> T:
             f"{what}: module '{module_name}' has no '{attribute}'; {suggest(attribute, dir(module))}"
         )
     return found
+
+
+# Control characters but for tabs and line breaks: what a terminal would obey when the name is shown, and NUL, which
+# ends a name for the system. Halves of surrogate pairs, as JSON may have them: no file in UTF-8 can hold these.
+_REFUSED: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+
+
+def find_refused(name: str) -> str | None:
+    """The first character that no image's, attribute's or column's name may hold, as people write it (`\\x1b`).
+
+    None where all are fine.
+    """
+    if name.isprintable():  # nearly all are: much quicker
+        return None
+    found = _REFUSED.search(name)
+    return None if found is None else ascii(found[0])[1:-1]
+
+
+def shown(text: str) -> str:
+    """A text as it may stand in a message, with what a name may not hold written out."""
+    return _REFUSED.sub(lambda found: ascii(found[0])[1:-1], text)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from mlcls.errors import TableError
-from mlcls.labels.names import shown
+from mlcls.naming import shown
 
 SHOWN = 20
 

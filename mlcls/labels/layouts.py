@@ -11,11 +11,11 @@ from mlcls.labels.coco import is_coco, read_coco
 from mlcls.labels.faults import Faults
 from mlcls.labels.frames import file_of, is_frame, is_parquet, open_frame, open_parquet
 from mlcls.labels.long import is_long, read_long
-from mlcls.labels.names import find_refused
 from mlcls.labels.source import Request, Rows, Source
 from mlcls.labels.tags import read_tags
 from mlcls.labels.text import open_text
 from mlcls.labels.wide import read_wide
+from mlcls.naming import find_refused
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -18,8 +18,8 @@ from mlcls.labels.label_table import LabelTable, TableReport
 from mlcls.labels.layouts import read_rows
 from mlcls.labels.locate import ImageFolder, images_folder
 from mlcls.labels.merge import Merged, join_cells, merge_rows
-from mlcls.labels.names import find_refused
 from mlcls.labels.source import Request, Rows
+from mlcls.naming import find_refused
 
 if TYPE_CHECKING:
     from pandas import DataFrame
