@@ -76,8 +76,9 @@ def write_bundle(folder: Path, backbone: str, image_size: int) -> Path:
     import safetensors.torch
     import torch
 
-    from mlcls.bundle.files import MODEL, THRESHOLDS, WEIGHTS, staged_bundle, write_thresholds
+    from mlcls.bundle.files import MODEL, THRESHOLDS, WEIGHTS, write_thresholds
     from mlcls.bundle.onnx import export_onnx
+    from mlcls.bundle.staging import staged_bundle
     from mlcls.images.preprocess import Preprocessing
     from mlcls.models.classifier import build_classifier
     from mlcls.scoring.thresholds import TunedThreshold

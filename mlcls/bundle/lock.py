@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mlcls.bundle.unfinished import CHECKPOINT, LOCK, check_checkpoint_folder
+from mlcls.bundle.writing import FULL
 from mlcls.errors import BundleError, OutputError
 
 TAKEN = (errno.EACCES, errno.EAGAIN)
@@ -140,7 +141,7 @@ def _taken(folder: Path, holder: str) -> BundleError:
 
 
 def _unwritable(folder: Path, error: OSError) -> BundleError | OutputError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in FULL:
         return OutputError(f"--out {folder}: the disk is full; make room and run it again")
     return BundleError(
         f"--out {folder}: cannot be written ({error.filename or LOCK}: {error.strerror}); name another folder"

@@ -3,7 +3,8 @@
 import safetensors
 import safetensors.torch
 
-from mlcls.bundle.files import MANIFEST, WEIGHTS, Bundle, read_verified
+from mlcls.bundle.files import WEIGHTS, Bundle, read_verified
+from mlcls.bundle.unfinished import MANIFEST
 from mlcls.errors import BundleError, RecipeError
 from mlcls.models.classifier import Classifier, build_classifier
 from mlcls.models.heads import HEADS

@@ -12,6 +12,7 @@ from pathlib import Path
 from mlcls import durable
 from mlcls.errors import BundleError, OutputError
 
+MANIFEST = "bundle.json"  # of a finished bundle
 CHECKPOINT, CHECKPOINT_MANIFEST, STAGED, LOCK = "checkpoint", "manifest.json", "bundle", "lock"
 ENDINGS = (".safetensors", ".rows", durable.PART)  # of the files that a run writes there
 
@@ -26,15 +27,14 @@ def how_to_go_on(folder: Path) -> str:
     return f"python -m mlcls.train --out {shlex.quote(str(folder))} --resume"
 
 
-def unfinished_note(folder: str | Path) -> str | None:
-    """What to tell who uses a finished bundle over which an unfinished run stands; None where none does."""
-    folder = Path(folder)
-    if not is_unfinished(folder):
-        return None
-    return (
+def unfinished_notes(*folders: str | Path) -> list[str]:
+    """What to tell who uses finished bundles over which unfinished runs stand: a line each, with its end."""
+    return [
         f"an unfinished run stands in {folder / CHECKPOINT}; what is used here is the bundle from before it. To go on "
-        f"with the run: {how_to_go_on(folder)}"
-    )
+        f"with the run: {how_to_go_on(folder)}\n"
+        for folder in map(Path, folders)
+        if is_unfinished(folder) and (folder / MANIFEST).exists()
+    ]
 
 
 def check_checkpoint_folder(folder: Path) -> None:

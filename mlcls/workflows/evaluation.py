@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlcls.bundle.files import GROUPS, Bundle, load_bundle, read_verified, write_whole
+from mlcls.bundle.files import GROUPS, METRICS, Bundle, load_bundle, read_verified
+from mlcls.bundle.writing import write_whole
 from mlcls.errors import BundleError
 from mlcls.recipe import Recipe
 from mlcls.reports.console import notes
@@ -23,8 +24,6 @@ from mlcls.workflows.judging import SUBSET_NAMES, Judged
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-METRICS = "metrics.json"
 
 
 @dataclass(frozen=True)

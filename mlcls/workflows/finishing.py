@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import mlcls
-from mlcls.bundle.files import GROUPS, MODEL, THRESHOLDS, WEIGHTS, staged_bundle, write_thresholds
+from mlcls.bundle.files import GROUPS, MODEL, THRESHOLDS, WEIGHTS, write_thresholds
 from mlcls.bundle.onnx import export_onnx
+from mlcls.bundle.staging import staged_bundle
 from mlcls.bundle.unfinished import remove_checkpoint
 from mlcls.errors import ImageError
 from mlcls.labels.split import write_split

@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mlcls.bundle.files import MANIFEST
-from mlcls.bundle.unfinished import CHECKPOINT
+from mlcls.bundle.unfinished import CHECKPOINT, MANIFEST
 from mlcls.errors import BundleError
 from mlcls.learning.checkpoint import Checkpoint, read_checkpoint
 from mlcls.models.weights import WeightsReport

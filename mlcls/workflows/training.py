@@ -11,9 +11,10 @@ import torch
 from rich.console import Console
 
 import mlcls
-from mlcls.bundle.files import MANIFEST, METRICS, load_bundle, prepare_folder, read_verified
+from mlcls.bundle.files import METRICS, load_bundle, read_verified
 from mlcls.bundle.lock import hold_folder
-from mlcls.bundle.unfinished import how_to_go_on, is_unfinished, remove_checkpoint
+from mlcls.bundle.staging import prepare_folder
+from mlcls.bundle.unfinished import MANIFEST, how_to_go_on, is_unfinished, remove_checkpoint
 from mlcls.errors import Interrupted, RecipeError
 from mlcls.learning.checkpoint import Checkpoint
 from mlcls.recipe import Recipe, recipe_values

@@ -11,15 +11,10 @@ from pathlib import Path
 import pytest
 
 from mlcls import durable, sealed
-from mlcls.bundle.files import (
-    load_bundle,
-    prepare_folder,
-    read_verified,
-    staged_bundle,
-    write_thresholds,
-    write_whole,
-)
+from mlcls.bundle.files import load_bundle, read_verified, verify_bundle, write_thresholds
 from mlcls.bundle.network import load_classifier
+from mlcls.bundle.staging import prepare_folder, staged_bundle
+from mlcls.bundle.writing import write_whole
 from mlcls.errors import BundleError, OutputError
 
 
@@ -316,3 +311,71 @@ def test_a_link_in_the_place_of_a_temporary_name_is_not_followed(bundle: Path) -
     (bundle / ".thresholds.json.part").symlink_to(bundle.parent / "precious")
     write_thresholds(bundle / "thresholds.json", load_bundle(bundle).thresholds)
     assert (bundle.parent / "precious").read_text() == "x"
+
+
+def test_verification_names_every_file_that_is_not_as_it_was_written(bundle: Path) -> None:
+    verify_bundle(bundle)
+    (bundle / "mine.txt").write_text("beside it")
+    verify_bundle(bundle)
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    seal(bundle, files={**manifest["files"], "metrics.json": "0", "../secret": "0", "a\0b": "0"})
+    with (bundle / "weights.safetensors").open("r+b") as file:
+        file.seek(100)
+        file.write(b"?")
+    (bundle / "thresholds.json").write_text("{}")
+    with pytest.raises(BundleError) as raised:
+        verify_bundle(bundle)
+    lines = str(raised.value).splitlines()
+    assert len(lines) == 5
+    for name in (
+        r"weights.safetensors: dam",
+        "metrics.json: miss",
+        "../secret",
+        "a\\x00b",
+        "thresholds.json: dam",
+    ):
+        assert any(name in line for line in lines), name
+
+
+def reseal_thresholds(bundle: Path, **changes: object) -> None:
+    """Rewrite the first row of `thresholds.json` as a stranger could."""
+    content = json.loads((bundle / "thresholds.json").read_text())
+    content.pop("digest")
+    content["attributes"][0].update(changes)
+    (bundle / "thresholds.json").write_bytes(sealed.seal(content))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"threshold": "0.5"},
+        {"threshold": 10**400},
+        {"known": 1.5},
+        {"value": []},
+        {"interval": [1]},
+        {"x": 1},
+    ],
+)
+def test_a_threshold_that_is_none_is_a_damaged_bundle(change: dict[str, object], bundle: Path) -> None:
+    reseal_thresholds(bundle, **change)
+    with pytest.raises(BundleError, match="lacks or misnames a field"):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"attributes": "one"},
+        {"attributes": [1, 2, 3]},
+        {"files": [["weights.safetensors", "0"]]},
+        {"files": {"weights.safetensors": 0}},
+        {"preprocessing": {"image_size": 10**9}},
+        {"preprocessing": {"image_size": 32, "mean": ["a", "b", "c"]}},
+        {"preprocessing": {"image_size": 32, "fit": ["squash"]}},
+        {"calibration": {"slope": [10**400, 1, 1], "intercept": [0, 0, 0]}},
+    ],
+)
+def test_a_field_of_another_kind_is_a_damaged_bundle(changes: dict[str, object], bundle: Path) -> None:
+    seal(bundle, **changes)
+    with pytest.raises(BundleError, match="lacks or misnames a field"):
+        load_bundle(bundle)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from mlcls.bundle.files import load_bundle, prepare_folder, staged_bundle
-from mlcls.bundle.unfinished import remove_checkpoint, unfinished_note
+from mlcls.bundle.files import load_bundle
+from mlcls.bundle.staging import prepare_folder, staged_bundle
+from mlcls.bundle.unfinished import remove_checkpoint, unfinished_notes
 from mlcls.errors import BundleError, OutputError
 
 
@@ -90,8 +91,12 @@ def test_a_model_that_is_an_unfinished_run_says_how_to_go_on(out: Path) -> None:
 def test_a_bundle_with_a_newer_run_over_it_is_used_and_that_is_said(small_bundle: Path, out: Path) -> None:
     shutil.copytree(small_bundle, out, dirs_exist_ok=True)
     load_bundle(out)
-    assert "an unfinished run stands in" in (unfinished_note(out) or "")
-    assert unfinished_note(small_bundle) is None
+    (note,) = unfinished_notes(small_bundle, out, out.parent)
+    assert note.startswith(f"an unfinished run stands in {out / 'checkpoint'}")
+
+
+def test_an_unfinished_run_without_a_bundle_is_no_note_but_an_error(out: Path) -> None:
+    assert unfinished_notes(out) == []
 
 
 def test_staging_leaves_the_run_as_it_is(out: Path) -> None:

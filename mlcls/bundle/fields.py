@@ -1,0 +1,97 @@
+"""The fields of `bundle.json` and `thresholds.json`, checked, since a bundle may come from a stranger."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from mlcls.images.preprocess import Preprocessing
+from mlcls.scoring.line import Calibration, identity
+from mlcls.scoring.tuned import TunedThreshold
+
+LARGEST_SIDE = 100_000  # px, of a network's input
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _or_none(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or check(value)
+
+
+def _are_numbers(count: int) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and len(value) == count and all(map(_is_number, value))
+
+
+THRESHOLD_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "name": _is_text,
+    "threshold": _is_number,
+    "objective": _is_text,
+    "known": _is_count,
+    "positive": _is_count,
+    "negative": _is_count,
+    "value": _or_none(_is_number),
+    "note": _or_none(_is_text),
+    "estimator": _is_text,
+    "cross_fitted": _or_none(_is_number),
+    "interval": _or_none(_are_numbers(2)),
+}
+PREPROCESSING_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "image_size": lambda value: _is_count(value) and value <= LARGEST_SIDE,
+    "fit": _is_text,
+    "interpolation": _is_text,
+    "crop_pct": _is_number,
+    "mean": _are_numbers(3),
+    "std": _are_numbers(3),
+}
+
+
+def _check(fields: Mapping[str, Any], checks: Mapping[str, Callable[[Any], bool]]) -> None:
+    for name, value in fields.items():
+        if name in checks and not checks[name](value):
+            raise ValueError(f"{name} {value!r:.80}")
+
+
+def names_of(names: Any) -> tuple[str, ...]:
+    """Attributes, in their order. Raises ValueError where they are none."""
+    if not isinstance(names, list) or not names or not all(map(_is_text, names)):
+        raise ValueError("attributes: expected a list of names")
+    return tuple(names)
+
+
+def thresholds_of(rows: Any) -> tuple[TunedThreshold, ...]:
+    """Thresholds, in their order. Raises ValueError, TypeError, AttributeError where they are none."""
+    for row in rows:
+        _check(row, THRESHOLD_FIELDS)
+    return tuple(TunedThreshold(**row) for row in rows)
+
+
+def preprocessing_of(fields: Any) -> Preprocessing:
+    """How images are prepared. Raises ValueError, TypeError, AttributeError, RecipeError where it says none of it."""
+    _check(fields, PREPROCESSING_FIELDS)
+    arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    return Preprocessing(**arguments)
+
+
+def calibration_of(fields: Mapping[str, Any] | None, attributes: int) -> Calibration:
+    """How scores become probabilities; a bundle from before there was calibration leaves them as they are.
+
+    Raises ValueError, TypeError, KeyError, OverflowError where the fields are none of that.
+    """
+    if fields is None:
+        return identity(attributes)
+    slope, intercept = (np.asarray(fields[name], dtype=np.float64) for name in ("slope", "intercept"))
+    finite = np.isfinite(slope).all() and np.isfinite(intercept).all()
+    if slope.shape != (attributes,) or intercept.shape != (attributes,) or not finite or (slope <= 0).any():
+        raise ValueError("calibration: expected a slope above 0 and an intercept for each attribute")
+    return Calibration(slope, intercept)
