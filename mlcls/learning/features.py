@@ -1,15 +1,18 @@
 """The frozen part's outputs, computed once: a store of them for each view of each image, filled as epochs need them.
 
 A view is one augmentation of an image. Epoch e trains on view `e % views`; what the store lacks of it is computed
-on the way, so that the first epoch is not kept waiting for the views of later ones.
+on the way, so that the first epoch is not kept waiting for the views of later ones. Images are always computed in the
+same company, so that a row is the same to its last bit whoever asks for it, and when: also in a run that was killed
+and goes on in the middle.
 """
 
 import errno
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,92 +29,164 @@ Compute = Callable[[int, Sequence[Indices]], Iterable[Tensor]]
 _BITS = {torch.bfloat16: np.uint16, torch.float16: np.uint16, torch.float32: np.uint32}
 
 
-@dataclass(frozen=True, slots=True)
+def first_visits(visited: Sequence[Indices], images: int) -> Indices:
+    """All images [N], each once: those that are visited in the order of their first visits, then the others by index.
+
+    Args:
+        visited: positions of images, batch by batch; one may stand there several times.
+        images: how many there are, N.
+    """
+    order = np.concatenate([*visited, np.arange(images, dtype=np.int64)])
+    _, first = np.unique(order, return_index=True)
+    return order[np.sort(first)]
+
+
+class Layout:
+    """Which images are computed together: for each view, all of them in a fixed order, cut into chunks.
+
+    A convolution or a product of matrices may round otherwise in another company, so what is computed together must
+    not depend on what happens to be missing.
+    """
+
+    def __init__(self, images: int, chunk: int, order: Callable[[int], Indices] | None = None) -> None:
+        """Args: images: how many, N; chunk: how many together; order: view -> int64 [N], each once, or by index."""
+        self.images, self._chunk = images, chunk
+        self._order = order
+        self._known: dict[int, tuple[NDArray[np.int32], NDArray[np.int32]]] = {}
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks a view has."""
+        return -(-self.images // self._chunk)
+
+    def chunk(self, view: int, number: int) -> Indices:
+        """The images of a chunk, in order; the last one may have fewer."""
+        order, _ = self._of(view)
+        return order[number * self._chunk : (number + 1) * self._chunk].astype(np.int64)
+
+    def numbers(self, view: int, images: Indices) -> NDArray[np.int32]:
+        """The chunk that each of these images [n] stands in, int32 [n]."""
+        _, numbers = self._of(view)
+        return numbers[images]
+
+    def _of(self, view: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """The order of a view, and the chunk of each image, [N] each."""
+        if self._order is None:
+            view = 0
+        if view not in self._known:
+            order = np.arange(self.images) if self._order is None else self._order(view)
+            numbers = np.empty(self.images, dtype=np.int32)
+            numbers[order] = np.arange(self.images) // self._chunk
+            self._known[view] = order.astype(np.int32), numbers
+        return self._known[view]
+
+
+@dataclass(slots=True)
 class FeatureStore:
     """Packed activations [K] of each view of each image; which are there, `filled` tells.
 
+    Rows that are filled are never changed, so that another thread may save them meanwhile: `filled` and `seconds` are
+    written where the rows are computed, `saved` and `saved_seconds` where they are saved.
+
     rows: [views] tensors [N, K], in memory or mapped from a file.
-    filled: bool [views, N].
+    layout: the images that are computed together.
     compute: gives what is missing.
-    chunk: images that are computed together.
     memory: bytes of the rows that lie in memory.
+    below: the store that `compute` takes rows of, whose time is not counted here a second time.
+    filled, saved: bool [views, chunks].
+    seconds: spent on rows; saved_seconds: on those that are saved.
     """
 
     rows: tuple[Tensor, ...]
-    filled: NDArray[np.bool_]
+    layout: Layout
     compute: Compute
-    chunk: int
     memory: int
+    below: "FeatureStore | None"
+    filled: NDArray[np.bool_]
+    saved: NDArray[np.bool_]
+    seconds: float = 0.0
+    saved_seconds: float = 0.0
+    files: dict[int, int] = field(default_factory=dict)
 
     @property
     def views(self) -> int:
         """How many augmentations of each image it has room for."""
         return len(self.rows)
 
-    def obtain(self, view: int, chunks: Sequence[Indices]) -> Iterator[Tensor]:
-        """The rows of each chunk of images [len(chunk), K], in order; what is missing is computed and kept.
+    @property
+    def unsaved_seconds(self) -> float:
+        """How long the computing of those rows took that are not saved."""
+        return self.seconds - self.saved_seconds
+
+    def obtain(self, view: int, batches: Sequence[Indices]) -> Iterator[Tensor]:
+        """The rows of each batch of images [len(batch), K], in order; chunks that are missing are computed and kept.
 
         Args:
             view: 0 <= view < views.
-            chunks: positions of images; one may stand in several chunks.
+            batches: positions of images; one may stand in several batches.
         """
-        missing = self._missing(view, chunks)
-        computed = iter(self.compute(view, missing)) if missing else iter(())
-        coming = iter(missing)
-        for chunk in chunks:
-            while not self.filled[view, chunk].all():
-                indices = next(coming)
-                self.rows[view][torch.from_numpy(indices)] = next(computed).to("cpu", self.rows[view].dtype)
-                self.filled[view, indices] = True
-            yield self.rows[view][torch.from_numpy(chunk)]
+        missing = self._missing(view, batches)
+        chunks = [self.layout.chunk(view, number) for number in missing]
+        computed = iter(self.compute(view, chunks)) if chunks else iter(())
+        coming = iter(zip(missing, chunks, strict=True))
+        for batch in batches:
+            while not self.filled[view, self.layout.numbers(view, batch)].all():
+                self._fill(view, *next(coming), computed)
+            yield self.rows[view][torch.from_numpy(batch)]
 
-    def _missing(self, view: int, chunks: Sequence[Indices]) -> list[Indices]:
-        """The images that are not there, each once, in the order in which they are needed, cut anew."""
-        if not chunks or self.filled[view].all():
+    def _fill(self, view: int, number: int, images: Indices, computed: Iterator[Tensor]) -> None:
+        """The next chunk that is computed, and the time it takes."""
+        started = time.monotonic() - (self.below.seconds if self.below else 0)
+        rows = next(computed).to("cpu", self.rows[view].dtype)
+        self.rows[view][torch.from_numpy(images)] = rows
+        self.seconds += time.monotonic() - (self.below.seconds if self.below else 0) - started
+        self.filled[view, number] = True  # last, so that who sees it sees the rows
+
+    def _missing(self, view: int, batches: Sequence[Indices]) -> list[int]:
+        """The chunks that are not there, in the order in which they are needed."""
+        if not batches or self.filled[view].all():
             return []
-        wanted = np.concatenate(list(chunks))
-        _, first = np.unique(wanted, return_index=True)
-        wanted = wanted[np.sort(first)]
-        wanted = wanted[~self.filled[view, wanted]]
-        return [wanted[start : start + self.chunk] for start in range(0, len(wanted), self.chunk)]
+        wanted, first = np.unique(self.layout.numbers(view, np.concatenate(list(batches))), return_index=True)
+        wanted = wanted[np.argsort(first)]
+        return [int(number) for number in wanted[~self.filled[view, wanted]]]
 
 
 def make_store(
-    images: int,
+    layout: Layout,
     width: int,
     compute: Compute,
     *,
     views: int,
-    chunk: int,
     dtype: torch.dtype = torch.bfloat16,
     memory: int,
     folder: Path,
+    below: FeatureStore | None = None,
 ) -> FeatureStore:
     """An empty store.
 
     Args:
-        images: how many, N.
+        layout: the images that `compute` is to take at a time.
         width: numbers of a row, K.
         compute: what fills it.
         views: augmentations of each image.
-        chunk: images that `compute` is to take at a time.
         dtype: bfloat16, float16 or float32.
         memory: bytes that may lie in memory; the views beyond them lie in files of `folder`, without a name where
             the system allows it, so that they end with the process.
         folder: made where it does not exist.
+        below: the store that `compute` takes rows of, where it does.
 
     Raises:
         OSError: the files have no room, or the folder cannot be written. More than half of what is free on the disk
             counts as no room (ENOSPC).
     """
+    images = layout.images
     size = images * width * dtype.itemsize
     in_memory = min(views, max(0, memory) // max(1, size))
     check_room(folder, (views - in_memory) * size)
     rows = [torch.empty(images, width, dtype=dtype) for _ in range(in_memory)]
     rows += [_mapped(images, width, dtype, folder) for _ in range(views - in_memory)]
-    return FeatureStore(
-        tuple(rows), np.zeros((views, images), dtype=np.bool_), compute, chunk, in_memory * size
-    )
+    filled, saved = (np.zeros((views, layout.chunks), dtype=np.bool_) for _ in range(2))
+    return FeatureStore(tuple(rows), layout, compute, in_memory * size, below, filled, saved)
 
 
 def check_room(folder: Path, size: int) -> None:

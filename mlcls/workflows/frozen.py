@@ -5,15 +5,23 @@ earlier stage needs is made from what a later one will need, so that the photos 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from mlcls.errors import BundleError, OutputError
 from mlcls.images.dataset import Batches
-from mlcls.learning.features import FeatureStore, Indices, feature_batches, make_store
+from mlcls.learning.features import (
+    FeatureStore,
+    Indices,
+    Layout,
+    feature_batches,
+    first_visits,
+    make_store,
+)
 from mlcls.learning.steps import Batch
 from mlcls.models.classifier import Classifier
 from mlcls.models.forward import autocast
@@ -41,18 +49,27 @@ Plan = tuple[
 ]  # as `stage_plans` gives them: name, what trains beside the head, lr, epochs
 
 
+class EpochBatches(Protocol):
+    """The batches of an epoch, from number `start` on."""
+
+    def __call__(self, epoch: int, start: int = 0, /) -> Iterable[Batch]: ...
+
+
 @dataclass(frozen=True)
 class Feed:
     """What one stage trains and validates on: pixels, or what the frozen part made of them.
 
-    rest: what takes packed activations; None where the stage gets pixels.
+    rest: what takes packed activations; None where the stage gets pixels, as it is not cut.
     train: the batches of an epoch.
     val: the batches of validation, every image once.
+    stores: where the activations are kept, by names that are the same in every process of a run, and differ from
+        stage to stage; none where the stage gets pixels.
     """
 
     rest: nn.Module | None
-    train: Callable[[int], Iterable[Batch]]
+    train: EpochBatches
     val: Callable[[], Iterable[Batch]]
+    stores: dict[str, FeatureStore] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -140,38 +157,92 @@ def build_feeds(
     train: Batches,
     val: Batches,
     folder: Path,
+    *,
+    kept: Sequence[bool] | None = None,
 ) -> tuple[list[Feed], tuple[str, ...]]:
     """What each stage trains on, and what to tell of it.
 
     Args:
         recipe: with device and precision resolved.
         folder: for what does not fit into `recipe.cache_gb` of memory.
+        kept: of a run that goes on: which stages were cut. None: those that can be, and have room.
+
+    Raises:
+        OutputError: no room for a stage that was cut.
+        BundleError: a stage that was cut cannot be.
     """
     views = min(recipe.views, sum(epochs for (*_, epochs), cut in zip(plans, cuts, strict=True) if cut))
     if train.dataset.transform is None:  # all views would be one
         views = min(views, 1)
+    ground = _ground(recipe, train, val, views, folder)
     feeds: list[Feed] = []
     notes: list[str] = []
     below: Level | None = None
     memory = int(recipe.cache_gb * 1e9)
-    for cut in reversed(cuts):  # from the last stage, whose frontier is the lowest
+    for stage, cut in reversed(list(enumerate(cuts))):  # from the last, whose frontier is the lowest
         level = None
-        if cut is not None:
+        if kept is None or kept[stage]:
             try:
-                level = _level(recipe, cut, below, train, val, views, memory, folder)
+                level = None if cut is None else _level(ground, cut, below, memory)
             except OSError as error:
+                if kept is not None:
+                    raise OutputError(_no_room(ground, cut, error)) from error
                 notes.append(
                     f"no room for what the frozen part computes ({error.strerror}), so it is computed in every epoch "
                     f"anew: fewer --views, or more --cache-gb"
                 )
         if level is None:
+            if kept is not None and kept[stage]:
+                raise BundleError(
+                    f"the network cannot be cut for stage {stage} as it was when the run began: --resume with the "
+                    "versions of torch and timm that it was begun with, or train again with --overwrite"
+                )
             feeds.append(Feed(None, train.epoch, val.epoch))
             continue
         memory -= level.train.memory + level.val.memory
         notes.append(_size_note(level, views, folder))
-        feeds.append(_feed(level, train, val))
+        feeds.append(_feed(stage, level, train, val))
         below = level
     return feeds[::-1], tuple(dict.fromkeys(notes))
+
+
+@dataclass(frozen=True)
+class _Ground:
+    """What all levels share.
+
+    chunks_train, chunks_val: the images that pass the frozen part together, so that each image has the same company
+        in every run, and at every level.
+    """
+
+    recipe: Recipe
+    train: Batches
+    val: Batches
+    views: int
+    folder: Path
+    chunks_train: Layout
+    chunks_val: Layout
+
+
+def _ground(recipe: Recipe, train: Batches, val: Batches, views: int, folder: Path) -> _Ground:
+    chunk = max(CHUNK_ON_CPU, recipe.batch_size)
+    images = len(train.dataset)
+
+    def order(view: int) -> Indices:
+        """As the first epoch of a view visits the images, so that none of its batches waits for another's."""
+        return first_visits(train.positions(view), images)
+
+    layout = Layout(images, chunk, order)
+    return _Ground(recipe, train, val, views, folder, layout, Layout(len(val.dataset), chunk))
+
+
+def _no_room(ground: _Ground, cut: Cut | None, error: OSError) -> str:
+    """What to tell of a run that cannot go on, as it has kept activations."""
+    width = 0 if cut is None else cut.width
+    rows = ground.views * ground.chunks_train.images * KEPT.itemsize + ground.chunks_val.images * 4
+    return (
+        f"--resume needs {width * rows / 1e9:.2f} GB for what the frozen part computes, as the run did before, and "
+        f"finds no room ({error.strerror}): make room in {ground.folder}, or raise --cache-gb"
+    )
 
 
 def _size_note(level: Level, views: int, folder: Path) -> str:
@@ -183,34 +254,45 @@ def _size_note(level: Level, views: int, folder: Path) -> str:
     return f"the frozen part is computed once for {views} {'view' if views == 1 else 'views'} of each image ({where})"
 
 
-def _level(
-    recipe: Recipe,
-    cut: Cut,
-    below: Level | None,
-    train: Batches,
-    val: Batches,
-    views: int,
-    memory: int,
-    folder: Path,
-) -> Level:
+def _level(ground: _Ground, cut: Cut, below: Level | None, memory: int) -> Level:
     up = None if below is None else bridge(below.cut, cut)
-    device = torch.device(recipe.device)
-    chunk = max(CHUNK_ON_CPU, recipe.batch_size)
+    device = torch.device(ground.recipe.device)
 
     def store(
-        source: Batches, lower: FeatureStore | None, precision: str, memory: int, **settings: Any
+        source: Batches,
+        layout: Layout,
+        lower: FeatureStore | None,
+        precision: str,
+        memory: int,
+        **settings: Any,
     ) -> FeatureStore:
         if up is None or lower is None:
-            compute = _from_pixels(cut.trunk, source, device, precision)
+            lower, compute = None, _from_pixels(cut.trunk, source, device, precision)
         else:
             compute = _from_below(up, lower, device, precision)
         return make_store(
-            len(source.dataset), cut.width, compute, chunk=chunk, memory=memory, folder=folder, **settings
+            layout, cut.width, compute, memory=memory, folder=ground.folder, below=lower, **settings
         )
 
-    training = store(train, below.train if below else None, recipe.precision, memory, views=views, dtype=KEPT)
+    training = store(
+        ground.train,
+        ground.chunks_train,
+        below.train if below else None,
+        ground.recipe.precision,
+        memory,
+        views=ground.views,
+        dtype=KEPT,
+    )
     left = memory - training.memory
-    validation = store(val, below.val if below else None, "fp32", left, views=1, dtype=torch.float32)
+    validation = store(
+        ground.val,
+        ground.chunks_val,
+        below.val if below else None,
+        "fp32",
+        left,
+        views=1,
+        dtype=torch.float32,
+    )
     return Level(cut, training, validation)
 
 
@@ -247,11 +329,12 @@ def _frozen(module: nn.Module, inputs: Tensor) -> Tensor:
     return torch.cat([module(part) for part in torch.split(inputs, together)])
 
 
-def _feed(level: Level, train: Batches, val: Batches) -> Feed:
-    def of_epoch(epoch: int) -> Iterator[Batch]:
-        return feature_batches(level.train, epoch, train.positions(epoch), train.dataset.labels)
+def _feed(stage: int, level: Level, train: Batches, val: Batches) -> Feed:
+    def of_epoch(epoch: int, start: int = 0, /) -> Iterator[Batch]:
+        return feature_batches(level.train, epoch, train.positions(epoch)[start:], train.dataset.labels)
 
     def of_validation() -> Iterator[Batch]:
         return feature_batches(level.val, 0, val.positions(0), val.dataset.labels)
 
-    return Feed(level.cut.rest, of_epoch, of_validation)
+    stores = {f"train{stage}": level.train, f"val{stage}": level.val}
+    return Feed(level.cut.rest, of_epoch, of_validation, stores)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mlcls.learning.features import FeatureStore, feature_batches, make_store
+from mlcls.learning.features import FeatureStore, Layout, feature_batches, first_visits, make_store
 
 Indices = NDArray[np.int64]
 
@@ -34,7 +34,7 @@ class Source:
 def store_of(
     source: Source, folder: Path, *, images: int = 10, views: int = 2, memory: int = 10**6
 ) -> FeatureStore:
-    return make_store(images, 3, source, views=views, chunk=4, memory=memory, folder=folder)
+    return make_store(Layout(images, 4), 3, source, views=views, memory=memory, folder=folder)
 
 
 @settings(deadline=None, max_examples=60)
@@ -64,12 +64,55 @@ def test_every_batch_holds_its_own_images_rows_and_each_row_is_computed_once(
 def test_nothing_is_computed_before_it_is_needed(tmp_path: Path) -> None:
     source = Source()
     store = store_of(source, tmp_path)
-    rows = store.obtain(0, [np.array([7, 3]), np.array([1, 2, 0, 9])])
+    rows = store.obtain(0, [np.array([7, 5]), np.array([1, 2, 0, 9])])
     next(rows)
-    assert source.computed == [(0, 7), (0, 3), (0, 1), (0, 2)]  # one chunk of four
+    assert source.computed == [(0, image) for image in (4, 5, 6, 7)]  # the chunk that the two stand in
     rows.close()  # type: ignore[attr-defined]
-    list(store.obtain(0, [np.array([9, 3])]))
-    assert source.computed[4:] == [(0, 9)]  # a pass that ends early leaves what it has computed
+    list(store.obtain(0, [np.array([9, 5])]))
+    assert source.computed[4:] == [(0, 8), (0, 9)]  # a pass that ends early leaves what it has computed
+
+
+@settings(deadline=None, max_examples=60)
+@given(visited=st.lists(st.lists(st.integers(0, 9), max_size=5), max_size=6))
+def test_first_visits_come_first_and_the_others_by_index(visited: list[list[int]]) -> None:
+    order = first_visits([np.array(batch, dtype=np.int64) for batch in visited], 10).tolist()
+    seen = list(dict.fromkeys(image for batch in visited for image in batch))
+    assert order == seen + [image for image in range(10) if image not in seen]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    orders=st.lists(st.permutations(range(10)), min_size=1, max_size=3),
+    asked=st.lists(
+        st.tuples(
+            st.integers(0, 9), st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=5), max_size=4)
+        ),
+        max_size=6,
+    ),
+)
+def test_images_always_pass_in_the_same_company(
+    orders: list[list[int]],
+    asked: list[tuple[int, list[list[int]]]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Whoever asks for what: each chunk is computed once, whole, in the order of its view."""
+    passed: list[tuple[int, tuple[int, ...]]] = []
+
+    def compute(view: int, chunks: Sequence[Indices]) -> Iterator[Tensor]:
+        for chunk in chunks:
+            passed.append((view, tuple(chunk.tolist())))
+            yield torch.zeros(len(chunk), 3)
+
+    views = len(orders)
+    layout = Layout(10, 4, lambda view: np.array(orders[view], dtype=np.int64))
+    folder = tmp_path_factory.getbasetemp()
+    store = make_store(layout, 3, compute, views=views, memory=10**6, folder=folder)
+    for epoch, batches in asked:
+        list(store.obtain(epoch % views, [np.array(batch, dtype=np.int64) for batch in batches]))
+    assert len(set(passed)) == len(passed)
+    for view, images in passed:
+        order = tuple(orders[view])
+        assert images in (order[:4], order[4:8], order[8:])
 
 
 def test_views_beyond_the_memory_lie_in_files_and_hold_the_same(tmp_path: Path) -> None:
@@ -87,5 +130,5 @@ def test_views_beyond_the_memory_lie_in_files_and_hold_the_same(tmp_path: Path) 
 
 def test_more_than_half_of_the_free_disk_is_no_room(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="GB would be needed") as caught:
-        make_store(10**9, 10**6, Source(), views=1, chunk=4, memory=0, folder=tmp_path)
+        make_store(Layout(10**9, 4), 10**6, Source(), views=1, memory=0, folder=tmp_path)
     assert caught.value.errno == errno.ENOSPC
