@@ -39,8 +39,10 @@ def _compare(argv: Sequence[str] | None) -> int:
 
     check_output("--picture", arguments.picture, ".png")
 
+    from mlcls.bundle.unfinished import unfinished_notes
     from mlcls.workflows.comparison import compare_bundles
 
+    sys.stderr.writelines(unfinished_notes(*arguments.models))
     comparison = compare_bundles(
         arguments.models, subset=arguments.subset, resamples=arguments.resamples, seed=arguments.seed
     )

@@ -66,8 +66,10 @@ def _evaluate(argv: Sequence[str] | None) -> int:
         )
     check_output("--report", arguments.report, ".html", ".htm")
 
+    from mlcls.bundle.unfinished import unfinished_notes
     from mlcls.workflows.evaluation import evaluate_bundle, show_evaluated, write_report
 
+    sys.stderr.writelines(unfinished_notes(arguments.model))
     evaluated = evaluate_bundle(
         arguments.model,
         table=table,

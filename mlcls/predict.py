@@ -72,6 +72,7 @@ def _predict(argv: Sequence[str] | None) -> int:
     if arguments.out is not None:  # any ending will do
         check_output("--out", arguments.out, ".json", Path(arguments.out).suffix.lower())
 
+    from mlcls.bundle.unfinished import unfinished_notes
     from mlcls.workflows.photos import open_predictor, paths_to_predict
 
     paths, unread = paths_to_predict(arguments.image, arguments.images)
@@ -84,6 +85,7 @@ def _predict(argv: Sequence[str] | None) -> int:
         engine=arguments.engine,
         max_pixels=arguments.max_pixels,
     )
+    sys.stderr.writelines(unfinished_notes(arguments.model))
     if predictor.note:
         sys.stderr.write(predictor.note + "\n")
     quiet = form == "table" and not arguments.out  # the rows themselves show how far it is

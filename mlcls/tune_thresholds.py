@@ -48,8 +48,10 @@ def _tune(argv: Sequence[str] | None) -> int:
     check_device(arguments.device, table)
     check_output("--curves", arguments.curves, ".png")
 
+    from mlcls.bundle.unfinished import unfinished_notes
     from mlcls.workflows.tuning import tune_bundle
 
+    sys.stderr.writelines(unfinished_notes(arguments.model))
     tune_bundle(
         arguments.model,
         objective=arguments.objective,

@@ -30,8 +30,8 @@ def how_to_go_on(folder: Path) -> str:
 def unfinished_notes(*folders: str | Path) -> list[str]:
     """What to tell who uses finished bundles over which unfinished runs stand: a line each, with its end."""
     return [
-        f"an unfinished run stands in {folder / CHECKPOINT}; what is used here is the bundle from before it. To go on "
-        f"with the run: {how_to_go_on(folder)}\n"
+        f"an unfinished run stands in {folder / CHECKPOINT}; the finished bundle beside it is used. To go on with the "
+        f"run: {how_to_go_on(folder)}\n"
         for folder in map(Path, folders)
         if is_unfinished(folder) and (folder / MANIFEST).exists()
     ]

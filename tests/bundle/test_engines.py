@@ -162,7 +162,7 @@ def test_a_changed_model_is_found_before_it_is_run(bundle: Path) -> None:
     with pytest.raises(BundleError, match=r"model\.onnx: damaged or changed"):
         Predictor(bundle)
     (bundle / "model.onnx").unlink()
-    with pytest.raises(BundleError, match=r"model\.onnx: cannot be read"):
+    with pytest.raises(BundleError, match=r"model\.onnx: missing; the bundle is damaged"):
         Predictor(bundle)
 
 
