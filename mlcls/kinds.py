@@ -4,11 +4,13 @@ A kind raises ValueError with what was expected; who called it adds the setting'
 """
 
 import ast
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 Kind = Callable[[Any], Any]
+LARGEST = 2**63  # whole numbers below it are what NumPy, PyTorch and TOML hold
 
 
 def text(value: Any) -> str:
@@ -21,9 +23,12 @@ def integer(value: Any) -> int:
     if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
         raise ValueError("expected a whole number")
     try:
-        return int(value)
+        number = int(value)
     except (TypeError, ValueError):
         raise ValueError("expected a whole number") from None
+    if abs(number) >= LARGEST:
+        raise ValueError("expected a whole number below 2^63")
+    return number
 
 
 def number(value: Any) -> float:
@@ -31,9 +36,11 @@ def number(value: Any) -> float:
         raise ValueError("expected a number")
     try:
         number = float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        number = math.inf
     except (TypeError, ValueError):
         raise ValueError("expected a number") from None
-    if number != number or number in (float("inf"), float("-inf")):
+    if not math.isfinite(number):
         raise ValueError("expected a finite number")
     return number
 
@@ -43,8 +50,8 @@ def auto_integer(value: Any) -> int | str:
         return "auto"
     try:
         return integer(value)
-    except ValueError:
-        raise ValueError("expected 'auto' or a whole number") from None
+    except ValueError as error:
+        raise ValueError(str(error).replace("expected ", "expected 'auto' or ")) from None
 
 
 def text_list(value: Any) -> tuple[str, ...]:
@@ -67,7 +74,7 @@ def _literal(text: str) -> Any:
         return text.lower() == "true"
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # all that its page names
         return text
 
 
@@ -82,13 +89,28 @@ def plain_value(value: Any) -> Any:
 
 def key_values(value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
-        return {str(k): plain_value(v) for k, v in value.items()}
-    if isinstance(value, str):
-        value = [value]
-    pairs = {}
-    for item in value:
-        key, equals, text = str(item).partition("=")
-        if not equals or not key.strip():
-            raise ValueError(f"expected key=value, not '{item}'")
-        pairs[key.strip()] = plain_value(_literal(text.strip()))
+        pairs = {str(k): plain_value(v) for k, v in value.items()}
+    else:
+        pairs = {}
+        if isinstance(value, str) or not isinstance(value, Iterable):
+            value = [value]
+        for item in value:
+            key, equals, text = str(item).partition("=")
+            if not equals or not key.strip():
+                raise ValueError(f"expected key=value, not '{item}'")
+            pairs[key.strip()] = plain_value(_literal(text.strip()))
+    for key, held in pairs.items():
+        if not _is_plain(held):
+            raise ValueError(f"expected text, true, false, finite numbers or lists of them for '{key}'")
     return pairs
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a recipe in TOML and a record in JSON can hold it: told now, not when a training is over."""
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    if isinstance(value, Mapping):
+        return all(map(_is_plain, value.values()))
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, str | int)

@@ -193,9 +193,9 @@ def calibration_table(calibration: Mapping[str, Any]) -> Table | None:
     )
     names = [str(one["name"]) for one in _each(mapping(subsets[0][1].get("after")))]
     rows = [(name("mean"), *_errors([mapping(part.get(when)) for _, part in subsets for when in _WHEN]))]
+    found = [_each(mapping(part.get(when))) for _, part in subsets for when in _WHEN]
     for i, attribute in enumerate(names):
-        found = [_each(mapping(part.get(when)))[i : i + 1] for _, part in subsets for when in _WHEN]
-        rows.append((name(attribute), *_errors([one[0] if one else {} for one in found])))
+        rows.append((name(attribute), *_errors([one[i] if i < len(one) else {} for one in found])))
     return Table(
         caption="How far probabilities are from observed shares; lower is better",
         columns=headings,
