@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from mlcls import compare, evaluate, predict, train, tune_thresholds
 from mlcls.errors import RecipeError
 from mlcls.kinds import auto_integer, integer, number
-from mlcls.recipe import Recipe, build_recipe, flag_of, read_recipe, recipe_toml
+from mlcls.recipe import Recipe, build_recipe, flag_of, recipe_toml
 
 NUMERIC = [f for f in dataclasses.fields(Recipe) if f.metadata["kind"] in (integer, number, auto_integer)]
 PAIRS = [f for f in dataclasses.fields(Recipe) if isinstance(getattr(Recipe(), f.name), dict)]
@@ -81,13 +80,6 @@ def test_numbers_of_a_recipe_file_are_held_to_the_same(toml: str, tmp_path: Path
     path.write_text(toml)
     with pytest.raises(RecipeError, match=f"^{flag_of(toml.split(' ')[0])}: expected "):
         build_recipe(str(path))
-
-
-def test_a_number_of_thousands_of_digits_in_a_file_is_a_sentence(tmp_path: Path) -> None:
-    path = tmp_path / "recipe.toml"
-    path.write_text(f"epochs = {'9' * 5000}\n")
-    with pytest.raises(RecipeError, match=re.escape(str(path))):
-        read_recipe(str(path))
 
 
 def refused(
