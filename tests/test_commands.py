@@ -244,7 +244,8 @@ def test_recipes_are_listed_with_a_line_each(capsys: pytest.CaptureFixture[str])
         (["--epochs", "many"], "--epochs: expected a whole number"),
         (["--loss", "bse"], "--loss: unknown name 'bse'; did you mean 'bce'"),
         (["--recipe", "two_stage"], "did you mean 'two-stage'"),
-        (["--resume"], "--resume"),
+        (["--resume", "--overwrite"], "--resume --overwrite"),
+        (["--finish"], "--resume --finish"),
         (["--split", "0.5,0.6,0"], "--split"),
         (["--objective", "precision"], "--objective"),
         (["--backbone", "resnet19"], "--backbone"),
@@ -397,7 +398,6 @@ def after_an_epoch(folder: Path, action: str) -> None:
         ("raise MemoryError", 3, "out of memory"),
         ("raise OSError(5, 'the drive is gone')", 3, "the drive is gone"),
         ('raise RuntimeError("DefaultCPUAllocator: can\'t allocate memory")', 3, "out of memory"),
-        ("raise KeyboardInterrupt", 130, "interrupted"),
     ],
 )
 def test_what_was_learned_before_a_failure_is_kept(

@@ -216,7 +216,7 @@ def _shown(setup: Setup, epoch: int, table: EpochTable, progress: Progress) -> I
         restore_chance(progress, setup.device)
         if start >= setup.train.count(epoch):
             return
-    for batch in running_feed(setup).train(*((epoch, start) if start else (epoch,))):
+    for batch in running_feed(setup).train(epoch, start):
         yield batch
         table.advance(len(batch[2]))
 

@@ -95,8 +95,8 @@ def set_up(
     else:
         precision, said = earlier.precision, ()
     recipe = dataclasses.replace(recipe, precision=precision)
-    decided = {} if earlier is None else {"kept": earlier.cut}
-    feeds, told = build_feeds(recipe, cuts, plans, train, val, cache_folder(), **decided)  # type: ignore[arg-type]
+    kept = None if earlier is None else earlier.cut
+    feeds, told = build_feeds(recipe, cuts, plans, train, val, cache_folder(), kept=kept)
     model = StagedClassifier(classifier)
     steps = -(-train.count(0) // recipe.accumulate)
     stages = tuple(

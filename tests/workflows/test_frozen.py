@@ -17,8 +17,8 @@ from mlcls.images.dataset import ImageDataset
 from mlcls.models.stages import set_trainable
 from mlcls.workflows import arithmetic, frozen
 from mlcls.workflows.data import gather
-from mlcls.workflows.setup import Setup, preprocessing_for, set_up
 from mlcls.workflows.epochs import learn
+from mlcls.workflows.setup import Setup, preprocessing_for, set_up
 
 QUIET = Console(quiet=True)
 RESNET: dict[str, Any] = {
