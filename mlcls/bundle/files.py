@@ -184,6 +184,18 @@ def write_thresholds(path: Path, thresholds: Sequence[TunedThreshold]) -> None:
     write_whole(path, seal({"format": FORMAT, "attributes": rows}))
 
 
+def replace_thresholds(bundle: Bundle, thresholds: Sequence[TunedThreshold]) -> None:
+    """Replace the `thresholds.json` of a bundle that was opened.
+
+    Raises:
+        BundleError: a training has put another bundle in its place meanwhile; nothing was written.
+        OutputError: it cannot be written.
+    """
+    if read_manifest(bundle.folder) != bundle.manifest:
+        raise BundleError(f"{bundle.folder}: another bundle stands there now; tune its thresholds anew")
+    write_thresholds(bundle.folder / THRESHOLDS, thresholds)
+
+
 def is_plain(name: str) -> bool:
     """Whether a name that a manifest gives is that of a file in its own folder, on any system."""
     if name in ("", ".", "..") or any(sign in name for sign in "/\\:\0"):

@@ -111,6 +111,10 @@ def staged_bundle(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Path]:
             _refuse_in_the_way(folder, names)
             moving = True
             _move(staging, folder, names)
+    except OutputError as error:
+        if not is_unfinished(folder):
+            raise
+        raise OutputError(f"{error}. The training is kept; then: {how_to_go_on(folder)}") from error
     finally:
         with contextlib.suppress(OSError):
             if not moving:
@@ -138,8 +142,7 @@ def _refuse_in_the_way(folder: Path, names: Sequence[str]) -> None:
     for name in (*names, MANIFEST):
         path = folder / name
         if path.is_dir() and not path.is_symlink():
-            go_on = f", then: {how_to_go_on(folder)}" if is_unfinished(folder) else ""
-            raise OutputError(f"{path}: a folder stands in the way of the bundle's file; move it away{go_on}")
+            raise OutputError(f"{path}: a folder stands in the way of the bundle's file; move it away")
 
 
 def _move(staging: Path, folder: Path, names: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ def writing(path: Path) -> Iterator[None]:
             raise OutputError(f"{path}: the disk is full; make room and run it again") from error
         where = error.filename or path
         raise OutputError(
-            f"{where}: cannot be written ({error.strerror or error}); name another --out"
+            f"{where}: cannot be written ({error.strerror or error}); make it writable, or name another place"
         ) from error
 
 

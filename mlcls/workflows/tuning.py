@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlcls.bundle.files import THRESHOLDS, Bundle, load_bundle, write_thresholds
+from mlcls.bundle.files import THRESHOLDS, Bundle, load_bundle, replace_thresholds
 from mlcls.recipe import Recipe
 from mlcls.reports.console import notes, say
 from mlcls.reports.console_thresholds import ThresholdChange, measure_of, show_thresholds
@@ -71,7 +71,7 @@ def tune_bundle(
     if dry_run:
         say(console, "nothing was written (--dry-run)")
     else:
-        write_thresholds(bundle.folder / THRESHOLDS, tuned)
+        replace_thresholds(bundle, tuned)
         say(console, f"written: {bundle.folder / THRESHOLDS}")
         say(
             console,

@@ -1,5 +1,6 @@
 """A folder with an unfinished run: what may be done to it, and what is said of it."""
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -97,6 +98,16 @@ def test_a_bundle_with_a_newer_run_over_it_is_used_and_that_is_said(small_bundle
 
 def test_an_unfinished_run_without_a_bundle_is_no_note_but_an_error(out: Path) -> None:
     assert unfinished_notes(out) == []
+
+
+def test_a_full_disk_at_the_end_of_a_run_says_how_to_go_on(out: Path) -> None:
+    def write() -> None:
+        with staged_bundle(out, {}) as folder:
+            raise OSError(errno.ENOSPC, "No space left on device", str(folder / "weights.safetensors"))
+
+    with pytest.raises(OutputError, match=r"disk is full.* The training is kept; then: python .* --resume"):
+        write()
+    assert (out / "checkpoint" / "manifest.json").exists()
 
 
 def test_staging_leaves_the_run_as_it_is(out: Path) -> None:
