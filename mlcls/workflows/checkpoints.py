@@ -18,6 +18,7 @@ from mlcls.errors import RecipeError
 from mlcls.learning.checkpoint import Kept, Tensors, Writer, write_checkpoint
 from mlcls.learning.epochs import Feedback, Position, Running
 from mlcls.learning.plain_state import from_plain, restore_optimizer, to_plain
+from mlcls.learning.saved_rows import load_rows, save_rows
 from mlcls.learning.steps import Stepper
 from mlcls.learning.stopping import MONITORS, EarlyStopping
 from mlcls.recipe import Recipe, recipe_values
@@ -112,12 +113,15 @@ class Saver:
         if earlier is not None:
             self._kept = {role: earlier.checkpoint.kept[role] for role in (FIRST, RUN)}
         self._problems: set[str] = set()
+        self._rows_problem: OSError | None = None
+        self._exposed = 0.0  # seconds of work on rows that were not worth saving at the last checkpoint
+        self._stores = {name: store for feed in setup.feeds for name, store in feed.stores.items()}
         self._tell = tell
 
     def due(self) -> bool:
-        """Whether so much has been done since the last checkpoint that another one is to be made."""
+        """Whether so much would be lost by now that another checkpoint is to be made."""
         minutes = self._setup.recipe.checkpoint_minutes
-        return minutes > 0 and time.monotonic() - self._last >= 60 * minutes
+        return minutes > 0 and time.monotonic() - self._last + self._exposed >= 60 * minutes
 
     def save(self, *, wait: bool = False) -> None:
         """Copy the state as it is, and have it written; `wait` until it is on the disk.
@@ -131,22 +135,31 @@ class Saver:
             self._told(str(error))
             return
         self._last = time.monotonic()
-        self._writer.submit(partial(self._write, state, tensors, self.progress.best))
+        unsaved = sum(store.unsaved_seconds for store in self._stores.values())
+        rows = (
+            unsaved >= 30 * self._setup.recipe.checkpoint_minutes
+        )  # what is soon computed is not worth the disk
+        self._exposed = 0.0 if rows else unsaved
+        self._writer.submit(partial(self._write, state, tensors, self.progress.best, rows))
         if wait:
             problem = self._writer.wait()
             if problem is not None:
                 raise problem
-        elif (problem := self._writer.problem()) is not None:
-            self._tell(
-                f"a checkpoint could not be written ({problem.strerror or problem}); the last one stands"
-            )
+        self._tell_of(self._writer.problem())
 
     def wait(self) -> None:
         """Wait until the last checkpoint is on the disk, or has failed."""
-        problem = self._writer.wait()
+        self._tell_of(self._writer.wait())
+
+    def _tell_of(self, problem: OSError | None) -> None:
         if problem is not None:
-            self._tell(
+            self._told(
                 f"a checkpoint could not be written ({problem.strerror or problem}); the last one stands"
+            )
+        if (unsaved := self._rows_problem) is not None:
+            self._told(
+                f"what the frozen part computed could not be kept ({unsaved.strerror or unsaved}); after a kill it is "
+                "computed again"
             )
 
     def _told(self, problem: str) -> None:
@@ -199,9 +212,18 @@ class Saver:
             now = moved_from(self.first, setup.classifier)
         return state, {NOW: now, STEP: step}
 
-    def _write(self, state: dict[str, Any], tensors: dict[str, Tensors], best: Best | None) -> None:
+    def _write(
+        self, state: dict[str, Any], tensors: dict[str, Tensors], best: Best | None, rows: bool
+    ) -> None:
         """In the thread."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        if rows:
+            try:
+                for name, store in self._stores.items():
+                    save_rows(store, self.folder, name)
+            except OSError as error:
+                self._rows_problem = error
+        state["rows"] = {name: list(store.files) for name, store in self._stores.items() if store.files}
         files: dict[str, Tensors | Kept] = {**tensors}
         files[FIRST] = self._kept.get(FIRST, self.first)
         files[RUN] = self._kept.get(RUN) or identity_of(self._setup.data).tensors()
@@ -297,7 +319,18 @@ def make_saver(
         first, progress = copy_weights(setup.classifier), new_progress(setup.recipe)
     else:
         first, progress = earlier.first, restore_progress(earlier, setup.recipe)
+        if progress.stopped is None:
+            _load_rows(earlier, setup, tell)
     return Saver(out, setup, progress, begun, first, started=started, tell=tell, earlier=earlier)
+
+
+def _load_rows(earlier: Earlier, setup: Setup, tell: Callable[[str], object]) -> None:
+    """Fill the stores with what the frozen part had computed."""
+    stores = {name: store for feed in setup.feeds for name, store in feed.stores.items()}
+    for name, facts in earlier.checkpoint.state.get("rows", {}).items():
+        lost = load_rows(stores[name], earlier.checkpoint.folder, facts) if name in stores else []
+        if lost:
+            tell(f"{earlier.checkpoint.folder}: damaged, and computed again: {', '.join(lost)}")
 
 
 def _restore_stepper(state: Mapping[str, Any], tensors: dict[str, Tensor], stepper: Stepper) -> None:
