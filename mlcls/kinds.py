@@ -16,6 +16,8 @@ LARGEST = 2**63  # whole numbers below it are what NumPy, PyTorch and TOML hold
 def text(value: Any) -> str:
     if not isinstance(value, str | Path) or not str(value):
         raise ValueError("expected text")
+    if not _is_plain(str(value)):
+        raise ValueError("expected text in UTF-8 (rename a file or folder whose name is in another encoding)")
     return str(value)
 
 
@@ -65,6 +67,8 @@ def text_list(value: Any) -> tuple[str, ...]:
     names = [name.strip() for name in names]
     if not names or not all(names):
         raise ValueError("expected names, none of them empty")
+    if not _is_plain(names):
+        raise ValueError("expected names in UTF-8")
     return tuple(names)
 
 
@@ -113,4 +117,8 @@ def _is_plain(value: Any) -> bool:
         return all(map(_is_plain, value.values()))
     if isinstance(value, float):
         return math.isfinite(value)
-    return isinstance(value, str | int)
+    if isinstance(
+        value, str
+    ):  # half a surrogate pair, a byte of a name in another encoding, has no UTF-8 form
+        return not any("\ud800" <= char <= "\udfff" for char in value)
+    return isinstance(value, int)

@@ -13,6 +13,7 @@ from mlcls.labels.numbering import number_said
 from mlcls.labels.split_notes import describe_lacking
 from mlcls.labels.stratify import SUBSETS, stratify
 
+LEAST = 1e-9  # of a fraction: its square's inverse is still a number, and no table has as many rows
 SPELLINGS = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val", "dev": "val",
@@ -54,6 +55,10 @@ def _check_fractions(fractions: Sequence[float]) -> None:
     if not all(0 <= fraction <= 1 for fraction in fractions) or abs(sum(fractions) - 1) > 1e-6:
         raise RecipeError(
             f"--split: the fractions {shown} must lie between 0 and 1 and sum to 1, as 0.7,0.15,0.15 do"
+        )
+    if any(0 < fraction < LEAST for fraction in fractions):
+        raise RecipeError(
+            f"--split: of the fractions {shown} one is too small; expected 0, or at least {LEAST:g}"
         )
     if not (fractions[0] > 0 and fractions[1] > 0):
         raise RecipeError(

@@ -109,6 +109,8 @@ class ConvNet(nn.Module):
 
 
 def _whole_numbers(values: Any, name: str) -> list[int]:
+    if isinstance(values, int):  # `widths=16` is one block
+        values = [values]
     numbers = list(values) if isinstance(values, Sequence) and not isinstance(values, str) else []
     if not numbers or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in numbers):
         raise ValueError(f"{name} is {values!r}; expected whole numbers of at least 1, as in 32,64,128,256")
@@ -135,7 +137,8 @@ default_cfgs = generate_default_cfgs(
 @register_model  # type: ignore[untyped-decorator]
 def cnn4(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """Blocks of 32, 64, 128 and 256 channels, max pooling after the first three, global average pooling."""
-    blocks = len(kwargs.get("widths", (32, 64, 128, 256)))
+    widths = kwargs.get("widths", (32, 64, 128, 256))
+    blocks = len(widths) if isinstance(widths, Sequence) else 1  # what cannot be used, the network refuses
     model: nn.Module = build_model_with_cfg(
         ConvNet,
         "cnn4",

@@ -50,6 +50,20 @@ def test_a_setting_that_python_cannot_read_is_text(text: str) -> None:
     assert Recipe(loss_args=[f"x={text}"]).loss_args == {"x": text}
 
 
+@pytest.mark.parametrize("name", ["title", "labels", "images", "backbone", "attributes", "loss_args"])
+def test_text_that_no_file_in_utf8_can_hold_is_refused(name: str) -> None:
+    with pytest.raises(RecipeError, match=rf"^{flag_of(name)}: expected"):
+        Recipe(**{name: "a=\udcff"})
+
+
+def test_a_width_alone_is_one_block() -> None:
+    from mlcls.models.classifier import build_classifier
+
+    assert build_classifier("cnn4", "linear", 1, backbone_args={"widths": 8}, image_size=32).features == 8
+    with pytest.raises(RecipeError, match="expected whole numbers of at least 1"):
+        build_classifier("cnn4", "linear", 1, backbone_args={"widths": 0}, image_size=32)
+
+
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -124,6 +138,7 @@ def refused(
         ("--split=-0.5,1,0.5", "--split: the fractions"),
         ("--split 1,0,0", "leave train or val empty"),
         ("--split 0,0.5,0.5", "leave train or val empty"),
+        ("--split 1e-320,1,0", "one is too small; expected 0, or at least 1e-09"),
         ("--split 0.5,0.5", "--split: '0.5,0.5' is not understood"),
         ("--objective fbeta:nan", "--objective: 'fbeta:nan' cannot be used"),
         ("--objective fbeta:0", "--objective"),
