@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlcls.bundle.files import MODEL, Bundle, read_verified
+from mlcls.bundle.graph import check_graph
 from mlcls.errors import BundleError, RecipeError
 from mlcls.naming import suggest
 
@@ -91,6 +92,8 @@ class OnnxEngine:
         options.log_severity_level = 3  # errors: they are raised too, and warnings say nothing to a user
         # threads that spin while they wait take the cores from those that decode
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # bytes that could be ONNX Runtime's own format are not taken for it: nobody has looked at these as such
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         return onnxruntime.InferenceSession(self._model, options, providers=["CPUExecutionProvider"])
 
 
@@ -170,7 +173,7 @@ def open_onnx(bundle: Bundle, device: str) -> Engine:
         engine = OnnxEngine(model)
     except onnxruntime_errors() as error:
         raise _unreadable(bundle, "ONNX Runtime", error) from error
-    _check_fit(bundle, engine, engine.outputs, (*onnxruntime_errors(), ValueError))
+    _check_fit(bundle, engine, engine.outputs, onnxruntime_errors())
     return engine
 
 
@@ -244,18 +247,13 @@ def choose_engine(bundle: Bundle, engine: str, device: str) -> tuple[str, str | 
 
 
 def onnxruntime_errors() -> tuple[type[Exception], ...]:
-    """What ONNX Runtime raises; its errors have no parent of their own."""
+    """What ONNX Runtime raises; its errors have no parent of their own. With those of its library in C++."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    names = (
-        "Fail",
-        "InvalidArgument",
-        "InvalidGraph",
-        "InvalidProtobuf",
-        "NotImplemented",
-        "RuntimeException",
+    own = (
+        found for found in vars(state).values() if isinstance(found, type) and issubclass(found, Exception)
     )
-    return tuple(getattr(state, name) for name in names)
+    return (*own, RuntimeError, ValueError, IndexError, OverflowError)
 
 
 def _is_there(module: str) -> bool:
@@ -287,7 +285,14 @@ def _model_of(bundle: Bundle, engine: str, device: str) -> bytes:
             f"--engine {engine}: {bundle.folder} has no {MODEL} (it is older, or training said why it wrote none); "
             "take --engine torch, or train again"
         )
-    return read_verified(bundle, MODEL)
+    model = read_verified(bundle, MODEL)
+    try:
+        check_graph(model)
+    except ValueError as error:
+        raise BundleError(
+            f"{bundle.folder / MODEL}: not opened, since {error}; take --engine torch, or train again"
+        ) from error
+    return model
 
 
 def _unreadable(bundle: Bundle, runtime: str, error: Exception) -> BundleError:

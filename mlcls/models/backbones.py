@@ -1,6 +1,7 @@
 """Backbones: any timm model by name, with its arguments checked, and the image settings it wants."""
 
 import difflib
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,13 @@ from typing import Any
 import timm
 import torch
 from timm.data import resolve_data_config
-from timm.models import PretrainedCfg, get_arch_pretrained_cfgs, get_pretrained_cfg, is_model
+from timm.models import (
+    PretrainedCfg,
+    build_model_with_cfg,
+    get_arch_pretrained_cfgs,
+    get_pretrained_cfg,
+    is_model,
+)
 from torch import nn
 
 import mlcls.models.cnn  # noqa: F401  (registers cnn4 with timm)
@@ -17,7 +24,9 @@ from mlcls.models.pretrained import load_pretrained
 from mlcls.models.weights import WeightsReport, load_weights
 
 # What a person must not set through --backbone-args, and what to do instead. timm would read files that are
-# named here (a stranger's bundle holds backbone arguments too), or return something else than features.
+# named here (a stranger's bundle holds backbone arguments too), or return something else than features. All that
+# timm's own factory and builder take, and do not hand on to the network's constructor, is refused as well, so that
+# an argument of a later timm is.
 RESERVED_ARGS = {
     "pretrained": "use --weights",
     "pretrained_cfg": "use --weights",
@@ -33,10 +42,22 @@ RESERVED_ARGS = {
     "scriptable": "it changes timm's settings for the whole process",
     "exportable": "it changes timm's settings for the whole process",
     "no_jit": "it changes timm's settings for the whole process",
+    "device": "use --device",
+    "dtype": "use --precision",
 }
 
-# What timm's constructors raise for arguments that they do not know or cannot use.
-_CONSTRUCTOR_ERRORS = (TypeError, ValueError, AssertionError, RuntimeError, LookupError, AttributeError)
+_OF_THE_FACTORY = frozenset(
+    name
+    for function in (timm.create_model, build_model_with_cfg)
+    for name, parameter in inspect.signature(function).parameters.items()
+    if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+)
+
+# What timm's constructors, and what they made, raise for arguments that they do not know or cannot use.
+_CONSTRUCTOR_ERRORS = (
+    *(TypeError, ValueError, AssertionError, RuntimeError, LookupError, AttributeError),
+    *(ArithmeticError, NameError),  # NameError: a branch for a value that nobody wrote
+)
 
 
 def data_config(backbone: str, backbone_args: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -113,7 +134,7 @@ def feature_size(backbone: nn.Module, image_size: int, what: str) -> int:
     try:
         with torch.no_grad():
             features = backbone(torch.zeros(1, 3, image_size, image_size))
-    except (RuntimeError, AssertionError, ValueError) as error:
+    except _CONSTRUCTOR_ERRORS as error:  # arguments that the constructor took may be of no use
         raise RecipeError(
             f"--image-size {image_size}: the backbone '{what}' cannot process it ({_one_line(error)}); "
             "use the backbone's own size (leave the flag out), or other --backbone-args"
@@ -151,8 +172,9 @@ def _settings(backbone: str) -> PretrainedCfg:
 
 def _check_args(backbone_args: Mapping[str, Any]) -> None:
     for name in backbone_args:
-        if name in RESERVED_ARGS:
-            raise RecipeError(f"--backbone-args: '{name}' cannot be set here; {RESERVED_ARGS[name]}")
+        if name in RESERVED_ARGS or name in _OF_THE_FACTORY:
+            remedy = RESERVED_ARGS.get(name, "it is timm's own, not the network's: leave it out")
+            raise RecipeError(f"--backbone-args: '{name}' cannot be set here; {remedy}")
 
 
 def _construction_error(backbone: str, kwargs: Mapping[str, Any], error: Exception) -> RecipeError:

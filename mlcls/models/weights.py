@@ -20,7 +20,7 @@ _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 _PREFIXES = ("_orig_mod.", "module.")  # torch.compile's and DistributedDataParallel's
 _TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar")
 
-# What torch.load and the restricted unpickler raise on bytes that are no checkpoint.
+# What torch.load, the restricted unpickler and safetensors raise on bytes that are no checkpoint.
 _DAMAGED = (
     *(OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError),
     *(AssertionError, ArithmeticError, MemoryError, struct.error),
@@ -109,7 +109,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if suffix == ".safetensors":
         try:
             content: Any = load_file(path)
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, *_DAMAGED) as error:  # LookupError: numbers of a kind that PyTorch has not
             raise WeightsError(f"--weights {path}: not a readable safetensors file ({error})") from error
     elif suffix in _TORCH_SUFFIXES:
         content = _read_torch(path)
