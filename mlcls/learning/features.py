@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,15 +87,17 @@ class FeatureStore:
     """Packed activations [K] of each view of each image; which are there, `filled` tells.
 
     Rows that are filled are never changed, so that another thread may save them meanwhile: `filled` and `seconds` are
-    written where the rows are computed, `saved` and `saved_seconds` where they are saved.
+    written where rows are computed, `saved` and what follows it where they are saved.
 
     rows: [views] tensors [N, K], in memory or mapped from a file.
     layout: the images that are computed together.
     compute: gives what is missing.
     memory: bytes of the rows that lie in memory.
     below: the store that `compute` takes rows of, whose time is not counted here a second time.
-    filled, saved: bool [views, chunks].
-    seconds: spent on rows; saved_seconds: on those that are saved.
+    filled: bool [views, chunks].
+    seconds: that were spent on rows.
+    saved: bool [views, chunks], of those that `save_rows` has saved; saved_seconds: what was spent on them.
+    files: what it tells of its files; next_file: the number of the next one.
     """
 
     rows: tuple[Tensor, ...]
@@ -103,10 +106,11 @@ class FeatureStore:
     memory: int
     below: "FeatureStore | None"
     filled: NDArray[np.bool_]
+    seconds: float
     saved: NDArray[np.bool_]
-    seconds: float = 0.0
     saved_seconds: float = 0.0
-    files: dict[int, int] = field(default_factory=dict)
+    next_file: int = 0
+    files: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def views(self) -> int:
@@ -186,7 +190,7 @@ def make_store(
     rows = [torch.empty(images, width, dtype=dtype) for _ in range(in_memory)]
     rows += [_mapped(images, width, dtype, folder) for _ in range(views - in_memory)]
     filled, saved = (np.zeros((views, layout.chunks), dtype=np.bool_) for _ in range(2))
-    return FeatureStore(tuple(rows), layout, compute, in_memory * size, below, filled, saved)
+    return FeatureStore(tuple(rows), layout, compute, in_memory * size, below, filled, 0.0, saved)
 
 
 def check_room(folder: Path, size: int) -> None:
