@@ -45,8 +45,9 @@ def hold_folder(folder: Path) -> Iterator[str | None]:
         if _held.get(real) == os.getpid():
             raise _taken(folder, str(os.getpid()))
         _held[real] = os.getpid()
-    made = _missing(folder / CHECKPOINT)
+    made: list[Path] = []
     try:
+        made = _missing(folder / CHECKPOINT)
         handle, note = _acquire(folder)
         try:
             yield note
