@@ -88,8 +88,6 @@ def learn(
                 if stop.asked and is_loader_death(error):  # ended by the same signal
                     raise _interrupted(saver, progress) from None
                 _end_with(error, setup, progress, saver)
-    if saver is not None:
-        saver.wait()
     best = progress.best
     assert best is not None
     assert progress.stopped is not None

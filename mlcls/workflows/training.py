@@ -166,7 +166,10 @@ def _run(run: _Run, given: Recipe | None, table: Any, checkpoint: Checkpoint | N
     if earlier is not None:
         check_recipe(earlier.checkpoint.state["resolved"], setup.recipe)
         say(console, _where(saver.progress))
-    learned = learn(setup, console, saver=saver, stop=run.stop, finish=run.finish)
+    try:
+        learned = learn(setup, console, saver=saver, stop=run.stop, finish=run.finish)
+    finally:
+        saver.wait()  # nothing writes to the folder any more when another run may
     record = Record(
         mlcls=mlcls.__version__,
         seed=recipe.seed,

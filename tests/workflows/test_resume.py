@@ -112,6 +112,26 @@ def test_interrupted_in_validation_the_epoch_is_not_trained_again(
     assert result("out") == result("whole")
 
 
+def test_what_the_frozen_part_computed_is_kept_where_it_took_long(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(out="whole") == 0
+    interrupt_at(monkeypatch, 6, 11)
+    assert run() == 130
+    assert not list(Path("out/checkpoint").glob("*.rows"))  # soon computed: not worth the disk
+    assert go_on("--checkpoint-minutes", "1e-6") == 130
+    files = sorted(Path("out/checkpoint").glob("train0-*.rows"))
+    assert files
+    files[0].write_bytes(files[0].read_bytes()[:-1])
+    capsys.readouterr()
+    assert go_on() == 0
+    assert f"damaged, and computed again: {files[0].name}" in " ".join(capsys.readouterr().err.split())
+    again, whole = result("out"), result("whole")
+    again["metrics.json"]["recipe"].pop("checkpoint_minutes")  # type: ignore[index]
+    whole["metrics.json"]["recipe"].pop("checkpoint_minutes")  # type: ignore[index]
+    assert again == whole
+
+
 def test_other_workers_and_memory_may_be_used_and_nothing_else(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
