@@ -1,5 +1,6 @@
 """The epochs of a run, from where they stand: each trained, validated, taken in, and kept; until they are over."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ def learn(
         NumericalError: the loss stayed not finite before one epoch was through; a process that loads images was
             ended from outside, and the training can go on.
         BundleError: `finish`, and no epoch is through.
-        Interrupted: it was asked to stop, and has saved what it had come to.
+        KeyboardInterrupt: it was asked to stop, and has saved what it had come to.
     """
     stop = Stop() if stop is None else stop
     progress = new_progress(setup.recipe) if saver is None else saver.progress
@@ -140,9 +141,9 @@ def _run_epochs(
         table.finish_epoch(row, improved)
         if saver is not None and recipe.checkpoint_minutes > 0:
             saver.save()
+        stop.check()
         if progress.stopped is not None:
             return
-        stop.check()
     progress.stopped = "all epochs are done"
 
 
@@ -195,7 +196,8 @@ def _end_with(error: Exception, setup: Setup, progress: Progress, saver: Saver |
     if what is None:
         raise error
     if saver is not None and is_loader_death(error):
-        saver.save(wait=True)
+        with contextlib.suppress(OSError):  # then the checkpoint before it stands
+            saver.save(wait=True)
         raise NumericalError(
             f"{what}; go on with --resume (and fewer --workers, where memory gave out)"
         ) from error

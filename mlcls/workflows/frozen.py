@@ -1,31 +1,23 @@
 """The frozen part at work: where each stage is cut, and what it trains and validates on.
 
-A stage whose first layers are frozen trains on what these made of the images, computed once for each view. What an
-earlier stage needs is made from what a later one will need, so that the photos go through the lowest part once.
+A stage whose first layers are frozen trains on what these made of the images, computed once for each view.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mlcls.errors import BundleError, OutputError
 from mlcls.images.dataset import Batches
-from mlcls.learning.features import (
-    FeatureStore,
-    Indices,
-    Layout,
-    feature_batches,
-    first_visits,
-    make_store,
-)
+from mlcls.learning.features import FeatureStore, feature_batches
 from mlcls.learning.steps import Batch
 from mlcls.models.classifier import Classifier
 from mlcls.models.forward import autocast
-from mlcls.models.frontier import Cut, bridge, find_cut
+from mlcls.models.frontier import Cut, find_cut
 from mlcls.models.stages import count_parameters, set_trainable, train_mode
 from mlcls.recipe import Recipe
 from mlcls.workflows.arithmetic import (
@@ -35,12 +27,8 @@ from mlcls.workflows.arithmetic import (
     precision_for,
     recall_ratio,
 )
+from mlcls.workflows.levels import KEPT, Ground, Level, lay_ground, make_level, run_frozen, size_note
 
-CHUNK_ON_CPU = (
-    8  # images of 224 px that pass the frozen part together: more of them leave the caches of a CPU
-)
-CHUNK_NUMBERS = CHUNK_ON_CPU * 3 * 224 * 224
-KEPT = torch.bfloat16  # what the training images' activations are kept in; those of validation in float32
 MEASURED = "precision.json"
 TIMED_IMAGES = 4  # of the step that is timed
 
@@ -70,15 +58,6 @@ class Feed:
     train: EpochBatches
     val: Callable[[], Iterable[Batch]]
     stores: dict[str, FeatureStore] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Level:
-    """What lies at one frontier: of the training images a row a view, of the validation images one row in float32."""
-
-    cut: Cut
-    train: FeatureStore
-    val: FeatureStore
 
 
 def find_cuts(classifier: Classifier, plans: Sequence[Plan], image_size: int, views: int) -> list[Cut | None]:
@@ -144,7 +123,7 @@ def _step_of(classifier: Classifier, cut: Cut | None, image_size: int) -> Callab
 
     def step(precision: str) -> None:
         with autocast(pixels.device, precision):
-            logits = classifier(pixels) if cut is None else cut.rest(_frozen(cut.trunk, pixels))
+            logits = classifier(pixels) if cut is None else cut.rest(run_frozen(cut.trunk, pixels))
         logits.float().sum().backward()
 
     return step
@@ -174,7 +153,7 @@ def build_feeds(
     views = min(recipe.views, sum(epochs for (*_, epochs), cut in zip(plans, cuts, strict=True) if cut))
     if train.dataset.transform is None:  # all views would be one
         views = min(views, 1)
-    ground = _ground(recipe, train, val, views, folder)
+    ground = lay_ground(recipe, train, val, views, folder)
     feeds: list[Feed] = []
     notes: list[str] = []
     below: Level | None = None
@@ -183,7 +162,7 @@ def build_feeds(
         level = None
         if kept is None or kept[stage]:
             try:
-                level = None if cut is None else _level(ground, cut, below, memory)
+                level = None if cut is None else make_level(ground, cut, below, memory)
             except OSError as error:
                 if kept is not None:
                     raise OutputError(_no_room(ground, cut, error)) from error
@@ -200,42 +179,13 @@ def build_feeds(
             feeds.append(Feed(None, train.epoch, val.epoch))
             continue
         memory -= level.train.memory + level.val.memory
-        notes.append(_size_note(level, views, folder))
+        notes.append(size_note(level, views, folder))
         feeds.append(_feed(stage, level, train, val))
         below = level
     return feeds[::-1], tuple(dict.fromkeys(notes))
 
 
-@dataclass(frozen=True)
-class _Ground:
-    """What all levels share.
-
-    chunks_train, chunks_val: the images that pass the frozen part together, so that each image has the same company
-        in every run, and at every level.
-    """
-
-    recipe: Recipe
-    train: Batches
-    val: Batches
-    views: int
-    folder: Path
-    chunks_train: Layout
-    chunks_val: Layout
-
-
-def _ground(recipe: Recipe, train: Batches, val: Batches, views: int, folder: Path) -> _Ground:
-    chunk = max(CHUNK_ON_CPU, recipe.batch_size)
-    images = len(train.dataset)
-
-    def order(view: int) -> Indices:
-        """As the first epoch of a view visits the images, so that none of its batches waits for another's."""
-        return first_visits(train.positions(view), images)
-
-    layout = Layout(images, chunk, order)
-    return _Ground(recipe, train, val, views, folder, layout, Layout(len(val.dataset), chunk))
-
-
-def _no_room(ground: _Ground, cut: Cut | None, error: OSError) -> str:
+def _no_room(ground: Ground, cut: Cut | None, error: OSError) -> str:
     """What to tell of a run that cannot go on, as it has kept activations."""
     width = 0 if cut is None else cut.width
     rows = ground.views * ground.chunks_train.images * KEPT.itemsize + ground.chunks_val.images * 4
@@ -243,90 +193,6 @@ def _no_room(ground: _Ground, cut: Cut | None, error: OSError) -> str:
         f"--resume needs {width * rows / 1e9:.2f} GB for what the frozen part computes, as the run did before, and "
         f"finds no room ({error.strerror}): make room in {ground.folder}, or raise --cache-gb"
     )
-
-
-def _size_note(level: Level, views: int, folder: Path) -> str:
-    """What is kept of one frontier, and where."""
-    stores = (level.train, level.val)
-    size = sum(rows.numel() * rows.element_size() for store in stores for rows in store.rows)
-    on_disk = size - sum(store.memory for store in stores)
-    where = f"{size / 1e9:.2f} GB" + (f", {on_disk / 1e9:.2f} of it in {folder}" if on_disk else "")
-    return f"the frozen part is computed once for {views} {'view' if views == 1 else 'views'} of each image ({where})"
-
-
-def _level(ground: _Ground, cut: Cut, below: Level | None, memory: int) -> Level:
-    up = None if below is None else bridge(below.cut, cut)
-    device = torch.device(ground.recipe.device)
-
-    def store(
-        source: Batches,
-        layout: Layout,
-        lower: FeatureStore | None,
-        precision: str,
-        memory: int,
-        **settings: Any,
-    ) -> FeatureStore:
-        if up is None or lower is None:
-            lower, compute = None, _from_pixels(cut.trunk, source, device, precision)
-        else:
-            compute = _from_below(up, lower, device, precision)
-        return make_store(
-            layout, cut.width, compute, memory=memory, folder=ground.folder, below=lower, **settings
-        )
-
-    training = store(
-        ground.train,
-        ground.chunks_train,
-        below.train if below else None,
-        ground.recipe.precision,
-        memory,
-        views=ground.views,
-        dtype=KEPT,
-    )
-    left = memory - training.memory
-    validation = store(
-        ground.val,
-        ground.chunks_val,
-        below.val if below else None,
-        "fp32",
-        left,
-        views=1,
-        dtype=torch.float32,
-    )
-    return Level(cut, training, validation)
-
-
-def _from_pixels(
-    trunk: nn.Module, source: Batches, device: torch.device, precision: str
-) -> Callable[[int, Sequence[Indices]], Iterator[Tensor]]:
-    def compute(view: int, chunks: Sequence[Indices]) -> Iterator[Tensor]:
-        keys = ([(view, int(index)) for index in chunk] for chunk in chunks)
-        for pixels, _, _ in source.of(keys):
-            with autocast(device, precision):
-                yield _frozen(trunk, pixels.to(device, non_blocking=True))
-
-    return compute
-
-
-def _from_below(
-    up: nn.Module, lower: FeatureStore, device: torch.device, precision: str
-) -> Callable[[int, Sequence[Indices]], Iterator[Tensor]]:
-    def compute(view: int, chunks: Sequence[Indices]) -> Iterator[Tensor]:
-        for rows in lower.obtain(view, chunks):
-            with autocast(device, precision):
-                yield _frozen(up, rows.to(device, non_blocking=True))
-
-    return compute
-
-
-@torch.no_grad()
-def _frozen(module: nn.Module, inputs: Tensor) -> Tensor:
-    """A frozen part's packed activations [B, K], a few images at a time on a CPU."""
-    if inputs.device.type != "cpu":
-        rows: Tensor = module(inputs)
-        return rows
-    together = max(CHUNK_ON_CPU, CHUNK_NUMBERS // inputs[0].numel())
-    return torch.cat([module(part) for part in torch.split(inputs, together)])
 
 
 def _feed(stage: int, level: Level, train: Batches, val: Batches) -> Feed:

@@ -1,5 +1,6 @@
 """What is frozen is computed once, and a training with it is the training without it."""
 
+import dataclasses
 import io
 import logging
 from collections import Counter
@@ -13,9 +14,13 @@ import torch
 from rich.console import Console
 
 from mlcls import Recipe, fit
+from mlcls.errors import BundleError, OutputError
 from mlcls.images.dataset import ImageDataset
+from mlcls.learning import features
+from mlcls.learning.saved_rows import load_rows, save_rows
 from mlcls.models.stages import set_trainable
-from mlcls.workflows import arithmetic, frozen
+from mlcls.workflows import arithmetic, frozen, levels
+from mlcls.workflows.checks import stage_plans
 from mlcls.workflows.data import gather
 from mlcls.workflows.epochs import learn
 from mlcls.workflows.setup import Setup, preprocessing_for, set_up
@@ -132,7 +137,7 @@ def test_a_cut_training_is_the_uncut_one_to_within_the_rounding_of_what_is_kept(
     toy: Path, unfreeze: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As many views as epochs see the same augmentations; kept in float32, losses and weights are those of no cut."""
-    monkeypatch.setattr(frozen, "KEPT", torch.float32)
+    monkeypatch.setattr(levels, "KEPT", torch.float32)
     whole = learn(prepared(toy, views=0, unfreeze=unfreeze), QUIET)
     cut = learn(prepared(toy, views=5, unfreeze=unfreeze), QUIET)
     for one, other in zip(whole.epochs, cut.epochs, strict=True):
@@ -168,12 +173,121 @@ def test_where_there_is_no_room_it_says_so_and_trains_all_the_same(
     def full(*_: Any, **__: Any) -> Any:
         raise OSError(28, "No space left on device", "/cache")
 
-    monkeypatch.setattr(frozen, "make_store", full)
+    monkeypatch.setattr(levels, "make_store", full)
     setup = prepared(toy, epochs=2, unfreeze_epoch=1)
     assert [feed.rest for feed in setup.feeds] == [None, None]
     (note,) = [note for note in setup.facts.notes if "no room" in note]
     assert "--views" in note
     assert len(learn(setup, QUIET).epochs) == 2
+
+
+@pytest.fixture
+def company_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that depend on the images that they are computed with, as roundings may, and so that no two are equal."""
+    whole = levels.run_frozen
+
+    def run_frozen(module: torch.nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+        place = torch.arange(len(inputs))[:, None]
+        return whole(module, inputs) + inputs.float().mean() / 50 + place
+
+    monkeypatch.setattr(levels, "run_frozen", run_frozen)
+
+
+def rows_of(setup: Setup, stage: int, epoch: int, start: int = 0) -> list[torch.Tensor]:
+    return [rows for rows, _, _ in setup.feeds[stage].train(epoch, start)]
+
+
+def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    return len(one) == len(other) > 0 and all(map(torch.equal, one, other))
+
+
+@pytest.mark.parametrize("batch_size", [5, 12])
+@pytest.mark.parametrize("sampler", ["shuffle", "balanced"])
+@pytest.mark.usefixtures("company_counts")
+def test_a_row_is_the_same_to_the_last_bit_whoever_asks_for_it_and_when(
+    toy: Path, sampler: str, batch_size: int
+) -> None:
+    """As a run that goes on asks for them: from the middle of an epoch, for a view whose first epoch is long past."""
+    changes = {"views": 2, "sampler": sampler, "batch_size": batch_size, "unfreeze": "last"}
+    run = prepared(toy, **changes)
+    assert [len(feed.stores) for feed in run.feeds] == [2, 2]
+    whole = {(stage, epoch): rows_of(run, stage, epoch) for stage in (0, 1) for epoch in range(4)}
+    val = {stage: [rows for rows, _, _ in run.feeds[stage].val()] for stage in (0, 1)}
+    again = prepared(toy, **changes)
+    assert same(rows_of(again, 1, 3), whole[1, 3])  # the lower level first
+    assert same(rows_of(again, 0, 2, start=2), whole[0, 2][2:])
+    assert same(rows_of(again, 0, 0, start=1), whole[0, 0][1:])
+    assert same(rows_of(again, 0, 3), whole[0, 3])
+    assert same([rows for rows, _, _ in again.feeds[0].val()], val[0])
+    for (stage, epoch), rows in whole.items():
+        assert same(rows_of(again, stage, epoch), rows)
+        assert rows_of(again, stage, epoch, start=len(rows)) == []
+    assert same([rows for rows, _, _ in again.feeds[1].val()], val[1])
+    alone = prepared(toy, **changes)
+    assert same(rows_of(alone, 0, 1, start=1), whole[0, 1][1:])
+
+
+@pytest.mark.usefixtures("company_counts")
+def test_what_is_kept_on_disk_takes_the_place_of_computing(
+    toy: Path, tmp_path: Path, loaded: Counter[tuple[int, int]]
+) -> None:
+    changes = {"views": 2, "unfreeze": "last"}
+    run = prepared(toy, **changes)
+    whole = {stage: rows_of(run, stage, 0) for stage in (0, 1)}
+    val = [rows for rows, _, _ in run.feeds[0].val()]
+    stores = {name: store for feed in run.feeds for name, store in feed.stores.items()}
+    assert sorted(stores) == ["train0", "train1", "val0", "val1"]
+    facts = {name: save_rows(store, tmp_path, name) for name, store in stores.items()}
+    passed = loaded.total()
+    again = prepared(toy, cache_gb=0, **changes)  # where they lie does not matter
+    for feed in again.feeds:
+        for name, store in feed.stores.items():
+            assert load_rows(store, tmp_path, facts[name]) == []
+    assert {stage: same(rows_of(again, stage, 0), whole[stage]) for stage in (0, 1)} == {0: True, 1: True}
+    assert same([rows for rows, _, _ in again.feeds[0].val()], val)
+    assert loaded.total() == passed
+
+
+def test_half_precision_ends_where_the_frozen_part_does(toy: Path) -> None:
+    setup = prepared(toy, precision="bf16", batch_size=4, unfreeze="last")
+    for feed in setup.feeds:
+        for _ in feed.train(0):
+            assert not torch.is_autocast_enabled("cpu")
+
+
+def feeds_again(setup: Setup, folder: Path, kept: list[bool], **changes: Any) -> list[frozen.Feed]:
+    """As a run that goes on builds them."""
+    recipe = dataclasses.replace(setup.recipe, **changes)
+    plans = stage_plans(recipe)
+    cuts = frozen.find_cuts(setup.classifier, plans, 32, recipe.views)
+    return frozen.build_feeds(recipe, cuts, plans, setup.train, setup.val, folder, kept=kept)[0]
+
+
+@pytest.mark.parametrize("kept", [[True, True], [True, False], [False, True], [False, False]])
+def test_a_run_that_goes_on_cuts_what_it_had_cut(toy: Path, tmp_path: Path, kept: list[bool]) -> None:
+    feeds = feeds_again(prepared(toy), tmp_path, kept)
+    assert [feed.rest is not None for feed in feeds] == kept
+    assert [bool(feed.stores) for feed in feeds] == kept
+
+
+def test_a_run_that_goes_on_without_room_for_what_it_kept_says_how_much_it_needs(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup = prepared(toy)
+    usage = SimpleNamespace(free=10)
+    monkeypatch.setattr(features.shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(OutputError, match=r"--resume needs .* GB.*make room in .*raise --cache-gb"):
+        feeds_again(setup, tmp_path, [True, True], cache_gb=0)
+    assert feeds_again(setup, tmp_path, [False, False], cache_gb=0)[0].rest is None
+
+
+def test_a_run_that_goes_on_with_a_network_that_cannot_be_cut_any_more_says_so(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup = prepared(toy)
+    monkeypatch.setattr(frozen, "find_cut", lambda *_, **__: None)
+    with pytest.raises(BundleError, match=r"cannot be cut for stage 1 .*--overwrite"):
+        feeds_again(setup, tmp_path, [True, True])
 
 
 def test_a_network_that_cannot_be_cut_trains_whole(

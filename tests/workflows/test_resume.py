@@ -1,6 +1,7 @@
 """A run that was ended goes on to the same bytes; with other data or another recipe it does not."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -109,6 +110,32 @@ def test_interrupted_in_validation_the_epoch_is_not_trained_again(
     steps = len(state.tensors("step")["losses"])
     assert go_on() == 0
     assert f"resumed at epoch 1, step {steps}" in capsys.readouterr().err
+    assert result("out") == result("whole")
+
+
+def test_a_loader_that_is_killed_costs_nothing(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--views", "0", "--workers", "2")
+    assert run(*flags, out="whole") == 0
+    original = learning_epochs.take_step
+    count = 0
+
+    def counted(*arguments: object, **more: object) -> object:
+        nonlocal count
+        count += 1
+        if count == 6:
+            for child in multiprocessing.active_children():
+                child.kill()
+        return original(*arguments, **more)
+
+    monkeypatch.setattr(learning_epochs, "take_step", counted)
+    code = run(*flags)
+    if code == 3:
+        assert "--resume" in capsys.readouterr().err
+        code = go_on()
+    assert code == 0
+    assert count > 6
     assert result("out") == result("whole")
 
 
