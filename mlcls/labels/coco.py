@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mlcls.errors import TableError
 from mlcls.labels.faults import SHOWN, Faults
 from mlcls.labels.lines import open_table
-from mlcls.labels.source import Request, Rows
+from mlcls.labels.source import Request, Rows, check_cells
 from mlcls.naming import suggest
 
 COCO_LAYOUT: Final = "COCO json"
@@ -39,6 +39,7 @@ def read_coco(path: Path, request: Request, faults: Faults) -> Rows:
     rows = _index(images, "id", "images", faults)
     columns = _index(categories, "id", "categories", faults)
     _index(categories, "name", "categories", faults)
+    check_cells(len(images), len(categories), faults.source)
     labels = np.zeros((len(images), len(categories)), np.float32)
     unknown = 0
     for number, entry in annotations:

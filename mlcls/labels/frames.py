@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 CHUNK: Final = 1 << 16  # rows
 MAGIC: Final = b"PAR1"
 
+# What pyarrow raises on bytes that are no Parquet, and pandas on what they say of its own types.
+_DAMAGED: Final = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError),
+    *(ArithmeticError, AssertionError, NotImplementedError, RecursionError, MemoryError),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class FrameTable:
@@ -138,7 +144,7 @@ def open_parquet(path: Path) -> FrameTable:
         with parquet.ParquetFile(path) as file:
             rows = file.metadata.num_rows
             columns = tuple(map(str, _flatten(file.schema_arrow.empty_table().to_pandas()).columns))
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, *_DAMAGED) as error:
         raise TableError(f"{path}: not a Parquet file that can be read: {error}") from error
 
     def frames() -> "Iterator[pd.DataFrame]":
@@ -146,7 +152,7 @@ def open_parquet(path: Path) -> FrameTable:
             with parquet.ParquetFile(path) as file:
                 for batch in file.iter_batches(CHUNK):
                     yield _flatten(batch.to_pandas())
-        except (pa.ArrowException, OSError, ValueError) as error:
+        except (pa.ArrowException, *_DAMAGED) as error:
             raise TableError(f"{path}: the Parquet file is damaged: {error}") from error
 
     return FrameTable(str(path), columns, rows, frames, "Parquet")

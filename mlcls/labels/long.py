@@ -10,7 +10,7 @@ from mlcls.labels.cells import ABSENT, PRESENT
 from mlcls.labels.faults import SHOWN, Faults
 from mlcls.labels.merge import join_cells
 from mlcls.labels.numbering import number_values
-from mlcls.labels.source import Chunk, Request, Rows, Source, Text, find_roles, gather
+from mlcls.labels.source import Chunk, Request, Rows, Source, Text, check_cells, find_roles, gather
 from mlcls.naming import suggest
 
 LABEL_COLUMN: Final = "labelname"  # in any case
@@ -48,6 +48,7 @@ def read_long(source: Source, request: Request, faults: Faults) -> Rows:
     names, subsets, groups = roles.split(text)
     images, found = number_values(names)
     attributes = _attributes(text[-1], request, faults)
+    check_cells(len(found), len(attributes), faults.source)
     labels, clash = _spread(images, len(found), text[-1], kinds, attributes)
     unique = np.array(found, dtype=object)
     return Rows(

@@ -13,6 +13,7 @@ from mlcls.labels.faults import Faults
 from mlcls.naming import suggest
 
 Text = NDArray[np.object_]  # of str
+MOST_CELLS = 1 << 32  # labels of one table: 17 GB
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,19 @@ def find_column(name: str, columns: Sequence[str], flag: str, source: str) -> in
         return list(columns).index(name)
     said = f"{flag}{name}" if flag.endswith(":") else flag  # --split column:NAME
     raise TableError(f"{source}: {said}: the table has no column '{name}'; {suggest(name, list(columns))}")
+
+
+def check_cells(images: int, attributes: int, source: str) -> None:
+    """Refuse labels that no memory holds: a few megabytes can name a million images and as many tags.
+
+    Raises:
+        TableError: there are more than `MOST_CELLS`.
+    """
+    if images * attributes > MOST_CELLS:
+        raise TableError(
+            f"{source}: {images:,} rows and {attributes:,} attributes are {images * attributes * 4 / 1e9:,.0f} GB of "
+            "labels, more than this program takes; choose the attributes with --attributes"
+        )
 
 
 def find_roles(source: Source, request: Request, where: str) -> Roles:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mlcls.errors import TableError
 from mlcls.labels.cells import EMPTY, is_unknown, kind_of
 from mlcls.labels.faults import SHOWN, Faults
-from mlcls.labels.source import Request, Rows, Source, find_column, find_roles, gather
+from mlcls.labels.source import Request, Rows, Source, check_cells, find_column, find_roles, gather
 from mlcls.naming import suggest
 
 # tuples, sets and dicts as Python prints them; a tag may well begin with a parenthesis, but not end in such a way too
@@ -45,6 +45,7 @@ def read_tags(source: Source, request: Request, faults: Faults) -> Rows:
     split, how = find_splitter(text[-1].tolist(), request, faults)
     tags = _split_cells(text[-1].tolist(), lines.tolist(), split, tags_column, column, faults)
     attributes = _attributes(tags, request, faults)
+    check_cells(len(tags), len(attributes), faults.source)
     return Rows(
         names=names,
         lines=lines,

@@ -18,7 +18,17 @@ from mlcls.labels.cells import (
     kind_values,
 )
 from mlcls.labels.faults import SHOWN, Faults
-from mlcls.labels.source import Chunk, Request, Roles, Rows, Source, Text, find_column, find_roles
+from mlcls.labels.source import (
+    Chunk,
+    Request,
+    Roles,
+    Rows,
+    Source,
+    Text,
+    check_cells,
+    find_column,
+    find_roles,
+)
 
 
 @dataclass(slots=True)
@@ -94,6 +104,7 @@ def _read_cells(
     source: Source, roles: Roles, columns: list[_Column], values: NDArray[np.float32], faults: Faults
 ) -> tuple[NDArray[np.float32], list[Text], NDArray[np.int64]]:
     """Labels [N, c] of the columns, the text columns of `roles`, and the rows' lines [N]; counts go to `columns`."""
+    check_cells(source.bound, len(columns), faults.source)
     matrix = np.empty((source.bound, len(columns)), np.float32)  # pages never written take no memory
     text: list[list[Text]] = [[np.empty(0, dtype=object)] for _ in roles.text]
     lines = [np.empty(0, np.int64)]
