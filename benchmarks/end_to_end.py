@@ -35,9 +35,9 @@ from mlcls.models.stages import train_mode
 from mlcls.recipe import Recipe
 from mlcls.reports.record import EpochFigures
 from mlcls.workflows.data import gather
-from mlcls.workflows.frozen import CHUNK_ON_CPU
-from mlcls.workflows.setup import Setup, preprocessing_for, set_up
 from mlcls.workflows.epochs import learn
+from mlcls.workflows.levels import CHUNK_ON_CPU
+from mlcls.workflows.setup import Setup, preprocessing_for, set_up
 
 ATTRIBUTES = 5
 FILLING, READING, FRESH = "fills a view", "reads the cache", "from pixels"
