@@ -6,6 +6,7 @@ middle of an epoch, give the same bytes.
 """
 
 import signal
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -156,18 +157,20 @@ class WorkerFeed:
         start_method: str | None = None,
     ) -> None:
         self._plan = _Plan()
-        self._loader = DataLoader(
-            dataset,
-            batch_sampler=self._plan,
-            num_workers=workers,
-            collate_fn=collate,
-            pin_memory=pin_memory,
-            persistent_workers=workers > 0,
-            worker_init_fn=_start_worker,
-            multiprocessing_context=start_method if workers > 0 else None,
-            # each pass draws a seed; drawn from the global generator it would shift dropout's numbers
-            generator=torch.Generator(),
-        )
+        with warnings.catch_warnings():  # more processes than cores were asked for by name
+            warnings.filterwarnings("ignore", "This DataLoader will create")
+            self._loader = DataLoader(
+                dataset,
+                batch_sampler=self._plan,
+                num_workers=workers,
+                collate_fn=collate,
+                pin_memory=pin_memory,
+                persistent_workers=workers > 0,
+                worker_init_fn=_start_worker,
+                multiprocessing_context=start_method if workers > 0 else None,
+                # each pass draws a seed; drawn from the global generator it would shift dropout's numbers
+                generator=torch.Generator(),
+            )
 
     def __call__(self, batches: Iterable[list[Key]]) -> Iterator[Batch | ImageError]:
         self._plan.batches = batches

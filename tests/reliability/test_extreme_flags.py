@@ -6,12 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlcls import compare, evaluate, predict, train, tune_thresholds
 from mlcls.errors import RecipeError
+from mlcls.images.dataset import ImageDataset, training_batches
 from mlcls.kinds import auto_integer, integer, number
 from mlcls.recipe import Recipe, build_recipe, flag_of, recipe_toml
 
@@ -62,6 +64,11 @@ def test_a_width_alone_is_one_block() -> None:
     assert build_classifier("cnn4", "linear", 1, backbone_args={"widths": 8}, image_size=32).features == 8
     with pytest.raises(RecipeError, match="expected whole numbers of at least 1"):
         build_classifier("cnn4", "linear", 1, backbone_args={"widths": 0}, image_size=32)
+
+
+def test_more_processes_than_cores_are_no_warning() -> None:
+    dataset = ImageDataset(lambda index: np.zeros((8, 8, 3), np.uint8), np.zeros((4, 1), np.float32))
+    assert training_batches(dataset, batch_size=2, seed=0, workers=500).count() == 2
 
 
 anything = st.recursive(
