@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+BAND = 512  # rows, an even number
 SIDE = 32  # pixels of the small picture; the hash is made from 32 x 32 too, so it is not resized again
 
 Pixels = NDArray[np.uint8]
@@ -97,8 +98,21 @@ def shrink(pixels: Pixels) -> Pixels:
     Returns:
         uint8 [32, 32].
     """
-    gray = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    if (
+        min(pixels.shape[:2]) >= 8 * SIDE
+    ):  # in bands: a large image has no room for a gray one of its size beside it
+        height = pixels.shape[0] // 2 * 2
+        bands = [pixels[top : min(top + BAND, height)] for top in range(0, height, BAND)]
+        gray = np.concatenate([_halved(cv2.cvtColor(band, cv2.COLOR_RGB2GRAY)) for band in bands])
+    else:
+        gray = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     while min(gray.shape) >= 8 * SIDE:  # halving is many times faster than the general reduction
-        height, width = gray.shape[0] // 2, gray.shape[1] // 2
-        gray = cv2.resize(gray[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA)
+        gray = _halved(gray)
     return np.asarray(cv2.resize(gray, (SIDE, SIDE), interpolation=cv2.INTER_AREA))
+
+
+def _halved(gray: Pixels) -> Pixels:
+    height, width = gray.shape[0] // 2, gray.shape[1] // 2
+    return np.asarray(
+        cv2.resize(gray[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA)
+    )

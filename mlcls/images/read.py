@@ -11,6 +11,7 @@ compressed data are read to the end all the same, so that what is found damaged 
 
 import os
 import stat
+import tempfile
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,15 +20,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlcls.errors import ImageError
-from mlcls.images.header import Header, read_header, still_png
+from mlcls.images.claims import MAX_BYTES, MAX_PIXELS, Header, check_claims, check_size
+from mlcls.images.colour import Pixels, decoded_to_rgb, to_rgb
+from mlcls.images.formats.png import still_png
+from mlcls.images.header import read_header
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MAX_BYTES",
+    "MAX_PIXELS",
+    "Picture",
+    "Pixels",
+    "Size",
+    "check_size",
+    "decode_covering",
+    "decode_image",
+    "read_bytes",
+    "read_image",
+    "to_rgb",
+]
 
 IMAGE_SUFFIXES: frozenset[str] = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".dib", ".webp", ".tif", ".tiff"}
 )
-MAX_PIXELS = 200_000_000
-MAX_BYTES = 1 << 30  # of an encoded file: more than 200 million pixels of 16-bit RGB without compression
-
-Pixels = NDArray[np.uint8]
 Size = tuple[int, int]  # width, height, in pixels
 
 # what to ask of libjpeg, smallest first. Named for gray, these are the bits of the scale alone: those named for
@@ -121,18 +136,6 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Pix
     return decode_covering(data, name, lambda width, height: (width, height), max_pixels=max_pixels).pixels
 
 
-def check_size(width: int, height: int, name: str, max_pixels: int) -> None:
-    """Make sure that an image is not too large.
-
-    Raises:
-        ImageError: it has more than `max_pixels` pixels.
-    """
-    if width * height > max_pixels:
-        raise ImageError(
-            f"{name}: its header claims {width:,} x {height:,} pixels; at most {max_pixels:,} are read (--max-pixels)"
-        )
-
-
 def decode_covering(
     data: bytes, name: str, needed: Callable[[int, int], Size], *, max_pixels: int = MAX_PIXELS
 ) -> Picture:
@@ -149,21 +152,24 @@ def decode_covering(
         ImageError: as `decode_image`.
     """
     header = read_header(data, name)
-    check_size(header.width, header.height, name, max_pixels)
+    check_size(header.width, header.height, name, max_pixels)  # before a question is asked about such a size
+    size, divisor = (header.width, header.height), 1
     if header.format == "jpeg":
         # half of the orientations swap the sides
-        size = (header.height, header.width) if header.orientation >= 5 else (header.width, header.height)
+        size = (header.height, header.width) if header.orientation >= 5 else size
         divisor = _largest_divisor(size, needed(*size))
+    roomy = check_claims(header, len(data), divisor, max_pixels, name)
+    if header.format == "jpeg":
         # a JPEG has neither alpha nor 16 bits: the decoder may write RGB at once (and converts CMYK either way)
         flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION | JPEG_SCALES[divisor]
-        pixels = _oriented(_decode(data, flags, header, name), header.orientation)
+        pixels = _oriented(_decode(data, flags, header, name, roomy), header.orientation)
         if pixels.shape[:2] == size[::-1]:  # a lossless JPEG has one scale alone
             divisor = 1
         return Picture(pixels, size, divisor, _mirrored(header.orientation))
     if header.format == "png":
         data = still_png(data)
-    decoded = _decode(data, cv2.IMREAD_UNCHANGED, header, name)
-    pixels = _oriented(to_rgb(_from_bgr(decoded, header), name), header.orientation)
+    decoded = _decode(data, cv2.IMREAD_UNCHANGED, header, name, roomy)
+    pixels = _oriented(decoded_to_rgb(decoded, header, name), header.orientation)
     return Picture(pixels, (pixels.shape[1], pixels.shape[0]))
 
 
@@ -178,14 +184,20 @@ def _largest_divisor(size: Size, needed: Size) -> int:
     return 1
 
 
-def _decode(data: bytes, flags: int, header: Header, name: str) -> NDArray[Any]:
-    """What OpenCV makes of the bytes, in its own order of channels unless the flags say otherwise."""
+def _decode(data: bytes, flags: int, header: Header, name: str, roomy: bool) -> NDArray[Any]:
+    """What OpenCV makes of the bytes, in its own order of channels unless the flags say otherwise.
+
+    Args:
+        roomy: whether there is memory for its pixels twice: what it decodes from memory it copies for Python.
+    """
     try:
-        decoded = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
+        decoded = _decode_bytes(data, flags) if roomy else _decode_file(data, flags, name)
     except cv2.error as error:
         # an exception of unknown kind has no text
         reason = getattr(error, "err", None) or "its decoder failed"
         raise ImageError(f"{name}: cannot be decoded ({reason}); replace it or leave it out") from error
+    except MemoryError as error:
+        raise ImageError(f"{name}: there is no memory to decode it in; save it smaller") from error
     if decoded is None or decoded.size == 0:
         raise ImageError(
             f"{name}: the {header.format.upper()} is damaged, cut off, or of a rare kind; "
@@ -194,86 +206,25 @@ def _decode(data: bytes, flags: int, header: Header, name: str) -> NDArray[Any]:
     return np.asarray(decoded)
 
 
-def to_rgb(array: NDArray[Any], name: str = "image") -> Pixels:
-    """Pixels of any of the usual kinds as RGB uint8.
-
-    Args:
-        array: [H, W] or [H, W, C] with 1 (gray), 2 (gray and alpha), 3 (RGB) or 4 (RGB and alpha) channels;
-            bool, uint8, uint16, or floats in [0, 1]. Transparent pixels are laid over white.
-        name: how messages call it.
-
-    A uint16 image holds data of 8, 10, 12, 14 or 16 bits, and the file does not say which: the fewest of
-        these that its largest colour value fits in are taken for white (2**bits - 1 -> 255), alpha apart by
-        the same rule. So 12-bit camera data is not black; the price is that a very dark 16-bit picture turns
-        out brighter.
-
-    Returns:
-        uint8 RGB [H, W, 3]; the array itself where it already is that.
-
-    Raises:
-        ImageError: another shape or type, no pixels, or floats outside [0, 1].
-    """
-    pixels = array[..., np.newaxis] if array.ndim == 2 else array
-    if pixels.ndim != 3 or pixels.shape[2] not in (1, 2, 3, 4) or pixels.size == 0:
-        raise ImageError(
-            f"{name}: expected pixels [H, W], [H, W, 1], [.., 2], [.., 3] or [.., 4], got {array.shape}"
-        )
-    colours = 1 if pixels.shape[2] <= 2 else 3
-    colour = _to_8_bits(pixels[..., :colours], name)
-    if colours == 1:
-        colour = np.repeat(colour, 3, axis=2)
-    if pixels.shape[2] in (2, 4):
-        colour = _over_white(colour, _to_8_bits(pixels[..., -1:], name))
-    return colour
+def _decode_bytes(data: bytes, flags: int) -> NDArray[Any] | None:
+    decoded: NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
+    return decoded
 
 
-def _to_8_bits(values: NDArray[Any], name: str) -> Pixels:
-    if values.dtype == np.uint8:
-        return values
-    if values.dtype == np.bool_:
-        return values.astype(np.uint8) * np.uint8(255)
-    if values.dtype == np.uint16:
-        bits = max(8, int(values.max()).bit_length())
-        white = 2 ** (bits + bits % 2) - 1
-    elif np.issubdtype(values.dtype, np.floating):
-        if not (values.min() >= 0 and values.max() <= 1):  # also when it holds a NaN
-            raise ImageError(f"{name}: an image of floats is expected in 0..1; convert it to 8 bits")
-        white = 1
-    else:
-        raise ImageError(
-            f"{name}: expected pixels of 8 or 16 bits, got {values.dtype}; convert the image to 8 bits"
-        )
-    scaled = np.multiply(values, 255.0 / white, dtype=np.float32)
-    rounded: Pixels = np.rint(scaled, out=scaled).astype(np.uint8)
-    return rounded
-
-
-def _over_white(colour: Pixels, alpha: Pixels) -> Pixels:
-    """Colours [H, W, 3] with opacity [H, W, 1] over a white ground, rounded: (c a + 255 (255 - a)) / 255."""
-    if int(alpha.min()) == 255:
-        return np.ascontiguousarray(colour)
-    opacity = alpha.astype(np.uint16)
-    blended = colour * opacity + (255 - opacity) * np.uint16(255)  # at most 65,025
-    blended += 127
-    blended //= 255
-    return blended.astype(np.uint8)
-
-
-def _from_bgr(decoded: NDArray[Any], header: Header) -> NDArray[Any]:
-    """OpenCV's BGR(A) turned to RGB(A); the transparent level of a gray PNG becomes an alpha channel."""
-    if decoded.ndim == 2:
-        if header.transparent_gray is None:
+def _decode_file(data: bytes, flags: int, name: str) -> NDArray[Any] | None:
+    """The same bytes from a temporary file: what OpenCV reads from a file it decodes into NumPy's own memory."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="mlcls-") as folder:
+            path = os.path.join(folder, "image")
+            with open(path, "wb") as file:
+                file.write(data)
+            decoded: NDArray[Any] | None = cv2.imread(path, None, flags)
             return decoded
-        opaque = np.where(decoded == header.transparent_gray, 0, np.iinfo(decoded.dtype).max)
-        return np.stack([decoded, opaque.astype(decoded.dtype)], axis=-1)
-    if decoded.shape[2] == 3 or header.extra_sample == 0:  # a fourth channel of unknown meaning is no alpha
-        return np.asarray(cv2.cvtColor(decoded[..., :3], cv2.COLOR_BGR2RGB))
-    if header.extra_sample == 1 or (header.extra_sample == 2 and decoded.dtype == np.uint8):
-        # premultiplied, by the file or (8 bits) by libtiff: over white it only lacks the page's own share
-        colour, alpha = decoded[..., :3], decoded[..., 3:]
-        over_white = np.minimum(colour, alpha) + (np.iinfo(decoded.dtype).max - alpha)
-        return np.asarray(cv2.cvtColor(over_white, cv2.COLOR_BGR2RGB))
-    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGBA))
+    except OSError as error:
+        raise ImageError(
+            f"{name}: so large an image is decoded from a temporary file, which cannot be written "
+            f"({error.strerror or error}); make room there, or save the image smaller"
+        ) from error
 
 
 # EXIF 2.3, tag 0x0112: what brings the stored rows and columns to the way the picture is to be seen. OpenCV's turns
@@ -291,11 +242,13 @@ _THEN_MIRRORED = frozenset({2, 4, 5, 7})
 
 def _oriented(pixels: NDArray[Any], orientation: int) -> Pixels:
     """Stored pixels as they are to be seen, contiguous."""
+    pixels = np.ascontiguousarray(pixels)
     if orientation in _TURNS:
-        pixels = np.asarray(cv2.rotate(pixels, _TURNS[orientation]))
+        turned = None if orientation >= 5 else pixels  # half a turn takes no second copy
+        pixels = np.asarray(cv2.rotate(pixels, _TURNS[orientation], turned))
     if orientation in _THEN_MIRRORED:
-        pixels = np.asarray(cv2.flip(pixels, 1))
-    return np.ascontiguousarray(pixels)
+        pixels = np.asarray(cv2.flip(pixels, 1, pixels))
+    return pixels
 
 
 def _mirrored(orientation: int) -> tuple[bool, bool]:
