@@ -2,6 +2,7 @@
 
     pip install -r benchmarks/requirements.txt
     python benchmarks/training.py --results DIR                                 # the built-in scenes of digits
+    python benchmarks/training.py --results DIR --generated --weights FILE      # and drawn scenes, to fine-tune on
     python benchmarks/training.py --results DIR --ppe FOLDER --weights FILE     # and photos of building sites
     python benchmarks/training.py --results DIR --table-only                    # the tables once more
 
@@ -33,6 +34,7 @@ sys.path[:0] = [str(PEERS), str(ROOT)]
 
 from clock import BEGAN, Task, macro_average_precision  # noqa: E402
 from machine import machine_words  # noqa: E402
+from scenes import ATTRIBUTES, write_scenes  # noqa: E402
 
 CONTENDERS = {
     "fastai": ("fastai_learner.py", "fastai"),
@@ -87,7 +89,9 @@ def main() -> None:
     if not flags.table_only:
         if flags.ppe:
             run_all(Runs(flags.results / f"ppe-{flags.image_size}"), names, flags, ppe_task)
-        if flags.digits or not flags.ppe:
+        if flags.generated:
+            run_all(Runs(flags.results / f"generated-{flags.image_size}"), names, flags, generated_task)
+        if flags.digits or not (flags.ppe or flags.generated):
             run_all(Runs(flags.results / "digits-64"), names, flags, digits_task)
     text = "\n".join(table(Runs(path.parent)) for path in sorted(flags.results.glob("*/task.json")))
     print(text)
@@ -103,10 +107,11 @@ def parse_flags() -> argparse.Namespace:
     parser.add_argument(
         "--ppe", type=Path, help="folder with train/, valid/ and test/, a _classes.csv in each"
     )
-    parser.add_argument("--weights", type=Path, help="of --backbone, for --ppe (default: timm's own source)")
-    parser.add_argument("--backbone", default="mobilenetv2_100", help="for --ppe")
-    parser.add_argument("--image-size", type=int, default=224, help="for --ppe")
-    parser.add_argument("--digits", action="store_true", help="the built-in scenes too, beside --ppe")
+    parser.add_argument("--generated", action="store_true", help="scenes as scenes.py draws them, to fine-tune on")
+    parser.add_argument("--weights", type=Path, help="of --backbone (default: timm's own source)")
+    parser.add_argument("--backbone", default="mobilenetv2_100", help="for --ppe and --generated")
+    parser.add_argument("--image-size", type=int, default=224, help="for --ppe and --generated")
+    parser.add_argument("--digits", action="store_true", help="the built-in scenes too, beside the others")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--contenders", nargs="+", choices=list(CONTENDERS), metavar="NAME")
     parser.add_argument("--limit", type=int, help="images of each subset, to try the scripts")
@@ -150,13 +155,31 @@ def ppe_task(runs: Runs, flags: argparse.Namespace) -> Task:
             {"image": f"{folder}/{row['filename']}", **{a: row[a] for a in attributes}, "subset": subset}
             for row in found
         ]
+    return fine_tuning_task(runs, flags, rows, images=flags.ppe, attributes=attributes)
+
+
+def generated_task(runs: Runs, flags: argparse.Namespace) -> Task:
+    """Scenes that are drawn here, the same on every machine."""
+    folder = runs.folder / "scenes"
+    path = folder / "labels.csv"
+    if not path.is_file():
+        write_scenes(folder)
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return fine_tuning_task(runs, flags, rows, images=folder / "images", attributes=list(ATTRIBUTES))
+
+
+def fine_tuning_task(
+    runs: Runs, flags: argparse.Namespace, rows: list[dict[str, str]], images: Path, attributes: list[str]
+) -> Task:
+    """A backbone with ImageNet's weights, for everybody."""
     weights = str(flags.weights.resolve()) if flags.weights else None
     own = [*PPE_FLAGS, "--backbone", flags.backbone, "--image-size", str(flags.image_size)]
     return build_task(
         runs,
         flags,
         rows,
-        images=flags.ppe,
+        images=images,
         attributes=attributes,
         image_size=flags.image_size,
         backbone=flags.backbone,
