@@ -6,7 +6,7 @@ in the store. It never changes once it is written, and counts once a manifest na
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,19 +62,19 @@ def save_rows(store: FeatureStore, folder: Path, name: str) -> list[dict[str, An
     return list(store.files)
 
 
-def load_rows(store: FeatureStore, folder: Path, facts: Sequence[Any]) -> list[str]:
+def load_rows(store: FeatureStore, folder: Path, facts: Any) -> list[str]:
     """Fill an empty store with what `save_rows` wrote, in the same process or in another.
 
     Args:
         store: of the same images, view by view in the same chunks, and of the same width.
-        facts: as `save_rows` returned them.
+        facts: as `save_rows` returned them; anything else is taken for damage.
 
     Returns:
         the names of files that are damaged, missing or of another store. Nothing of them is used: their rows will be
         computed again.
     """
     lost: list[str] = []
-    for fact in facts:
+    for fact in facts if isinstance(facts, list) else [facts]:
         try:
             file, number, view, chunks, digest = _checked(fact, store)
         except (KeyError, TypeError, ValueError):

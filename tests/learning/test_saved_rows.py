@@ -215,6 +215,8 @@ def test_a_manifest_that_was_tampered_with_names_no_file_outside_of_its_folder(t
     ]
     again, _ = make(tmp_path)
     assert len(load_rows(again, folder, wrong)) == len(wrong)
+    assert load_rows(again, folder, 7) == ["7"]
+    assert load_rows(again, folder, {"file": "x"}) == ["x"]
     assert not again.filled.any()
     assert load_rows(again, folder, [*wrong, fact]) != []
     assert again.filled[0].all()
