@@ -21,6 +21,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -31,8 +33,10 @@ from mlcls.bundle.files import load_bundle, verify_bundle
 from mlcls.bundle.network import load_classifier
 from mlcls.bundle.predictor import Predictor
 from mlcls.bundle.unfinished import CHECKPOINT, CHECKPOINT_MANIFEST
-from mlcls.errors import MlclsError
+from mlcls.errors import BundleError, MlclsError
 from mlcls.learning.checkpoint import read_checkpoint
+from mlcls.learning.features import FeatureStore, Layout, make_store
+from mlcls.learning.saved_rows import load_rows, save_rows
 from mlcls.recipe import Recipe
 from mlcls.reports.console import make_console
 from mlcls.workflows.evaluation import evaluate_bundle
@@ -180,6 +184,36 @@ def _read_all(place: Path) -> None:
         checkpoint.tensors(role)
 
 
+def make_rows(folder: Path) -> Target:
+    """What a run has kept of the frozen part's features; a damaged file's are computed again, and that is said."""
+    width, views = 512, 3
+    layout = Layout(64, 8, lambda view: np.random.default_rng(view).permutation(64))
+
+    def compute(view: int, chunks: Sequence[NDArray[np.int64]]) -> Iterator[torch.Tensor]:
+        for chunk in chunks:
+            yield torch.randn(
+                len(chunk), width, generator=torch.Generator().manual_seed(int(chunk[0]) + view)
+            )
+
+    def empty() -> FeatureStore:
+        return make_store(
+            layout, width, compute, views=views, memory=10**9, dtype=torch.float32, folder=folder
+        )
+
+    folder.mkdir(parents=True)
+    store = empty()
+    for view in range(views):
+        list(store.obtain(view, [np.arange(64)]))
+    facts = save_rows(store, folder, "train0")
+
+    def read(place: Path) -> None:
+        if lost := load_rows(empty(), place, facts):
+            raise BundleError(f"computed again: {', '.join(lost)}")
+
+    read(folder)
+    return Target("saved rows", folder, tuple(fact["file"] for fact in facts), {"": (read,)})
+
+
 def _data(folder: Path) -> Path:
     """The toy data, with images of which two are the same, so that there is a file of groups."""
     table = write_toy(folder)
@@ -209,15 +243,13 @@ def table_of(target: Target, outcomes: Sequence[Outcome]) -> Iterator[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--count", type=int, default=1000, help="of each kind of damage, over bundle and checkpoint"
-    )
+    parser.add_argument("--count", type=int, default=1000, help="of each kind of damage, over all folders")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
     rng, started, failed = np.random.default_rng(arguments.seed), time.monotonic(), 0
     with tempfile.TemporaryDirectory() as name:
-        places = [Path(name, "bundle"), Path(name, "checkpoint")]
-        targets = [make_bundle(places[0]), make_checkpoint(places[1])]
+        makers = (make_bundle, make_checkpoint, make_rows)
+        targets = [make(Path(name, make.__name__)) for make in makers]
         sys.stdout.write("\n")
         for target in targets:
             count = -(-arguments.count // len(targets))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from reliability.damage import DAMAGES, Target, damage, make_bundle, make_checkpoint
+from reliability.damage import DAMAGES, Target, damage, make_bundle, make_checkpoint, make_rows
 
 COUNT = 60
 
@@ -19,8 +19,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Target:
     return make_checkpoint(tmp_path_factory.mktemp("damage"))
 
 
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Target:
+    return make_rows(tmp_path_factory.mktemp("damage") / "rows")
+
+
 @pytest.mark.parametrize("kind", DAMAGES)
-@pytest.mark.parametrize("what", ["bundle", "checkpoint"])
+@pytest.mark.parametrize("what", ["bundle", "checkpoint", "rows"])
 def test_every_damage_is_found_and_its_file_named(
     what: str, kind: str, request: pytest.FixtureRequest
 ) -> None:
