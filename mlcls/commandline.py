@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 FAILED_IN_PART, WRONG_INPUT, GAVE_OUT, INTERRUPTED = 1, 2, 3, 130
+MOST_RESAMPLES = 100_000  # more of them fill the memory, and move no third decimal
 
 
 class Parser(argparse.ArgumentParser):
@@ -120,7 +121,7 @@ def check_output(flag: str, path: str | None, *endings: str) -> None:
     if path is None:
         return
     place = Path(path)
-    if not path or place.is_dir():
+    if not path or "\0" in path or place.is_dir():
         raise RecipeError(f"{flag} '{path}': expected the name of a file, e.g. name{endings[0]}")
     if place.suffix.lower() not in endings:
         raise RecipeError(f"{flag} {path}: expected a name that ends in {' or '.join(endings)}")
@@ -142,16 +143,17 @@ def check_device(device: str, table: Recipe | None) -> None:
         )
 
 
-def whole_number(flag: str, least: int = 0) -> Callable[[str], int]:
-    """The reader of a flag that takes a whole number from `least` on; it raises RecipeError."""
+def whole_number(flag: str, least: int = 0, most: int | None = None) -> Callable[[str], int]:
+    """The reader of a flag that takes a whole number from `least` on, to `most`; it raises RecipeError."""
+    expected = f"from {least}" + ("" if most is None else f" to {most:,}")
 
     def read(text: str) -> int:
         try:
             number = integer(text)
         except ValueError:
             number = least - 1
-        if number < least:
-            raise RecipeError(f"{flag}: expected a whole number from {least}, got '{text}'")
+        if number < least or (most is not None and number > most):
+            raise RecipeError(f"{flag}: expected a whole number {expected}, got '{text}'")
         return number
 
     return read
@@ -186,8 +188,16 @@ def run_command(command: Callable[[Sequence[str] | None], int], argv: Sequence[s
 def _failed(message: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc(file=sys.stderr)
-    sys.stderr.write(f"error: {message}\n")
+    sys.stderr.write(f"error: {_printable(message)}\n")
     return code
+
+
+def _printable(message: str) -> str:
+    """The message with escapes for what could steer a terminal or has no form in UTF-8: names may hold anything."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode("ascii")
+        for char in message
+    )
 
 
 def console_on(stream: IO[str]) -> "Console":

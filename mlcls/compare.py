@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from mlcls.commandline import Parser, check_output, console_on, run_command, whole_number
+from mlcls.commandline import MOST_RESAMPLES, Parser, check_output, console_on, run_command, whole_number
 from mlcls.errors import RecipeError
 
 SUBSETS = ("val", "test")
@@ -27,7 +27,7 @@ def _compare(argv: Sequence[str] | None) -> int:
     parser.add_argument("--format", choices=FORMATS, default="table", help="default: table")
     parser.add_argument("--picture", metavar="FILE.png", help="draw the differences there")
     parser.add_argument(
-        "--resamples", type=whole_number("--resamples", 1), default=1000, metavar="N",
+        "--resamples", type=whole_number("--resamples", 1, MOST_RESAMPLES), default=1000, metavar="N",
         help="bootstrap resamples for the intervals (default: 1000)",
     )  # fmt: skip
     parser.add_argument(

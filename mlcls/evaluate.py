@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mlcls.commandline import (
+    MOST_RESAMPLES,
     Parser,
     add_recipe_flags,
     check_device,
@@ -47,7 +48,7 @@ def _evaluate(argv: Sequence[str] | None) -> int:
     )
     parser.add_argument("--format", choices=FORMATS, default="table", help="default: table")
     parser.add_argument(
-        "--resamples", type=whole_number("--resamples"), default=1000, metavar="N",
+        "--resamples", type=whole_number("--resamples", 0, MOST_RESAMPLES), default=1000, metavar="N",
         help="bootstrap resamples for the intervals; 0 leaves them out (default: 1000)",
     )  # fmt: skip
     parser.add_argument(

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlcls.commandline import Parser, add_recipe_flags, console_on, recipe_flags, run_command
+from mlcls.commandline import Parser, add_recipe_flags, check_output, console_on, recipe_flags, run_command
 from mlcls.errors import RecipeError
 from mlcls.recipe import IMAGES, TABLE, build_recipe, flag_of
 
@@ -37,6 +37,7 @@ def _inspect(argv: Sequence[str] | None) -> int:
         return _verify(
             arguments.model, [name for name, value in others.items() if value not in (None, "default")]
         )
+    check_output("--preview", arguments.preview, ".png")
     if flags.get("seed") is None:
         flags.pop("seed", None)
     recipe = build_recipe(arguments.recipe, **flags)
@@ -44,8 +45,6 @@ def _inspect(argv: Sequence[str] | None) -> int:
     from mlcls.workflows.inspection import inspect_data, write_preview
 
     preview = Path(arguments.preview) if arguments.preview else None
-    if preview and not preview.parent.is_dir():
-        raise RecipeError(f"--preview {preview}: there is no folder {preview.parent}")
     data = inspect_data(recipe, console_on(sys.stdout), console_on(sys.stderr))
     if preview:
         write_preview(preview, recipe, data)

@@ -42,6 +42,10 @@ def prepare_folder(folder: Path, *, overwrite: bool, resume: bool = False) -> No
             file or a folder stands in the way; it cannot be written to.
         OutputError: the disk is full.
     """
+    if any(char == "\0" or "\ud800" <= char <= "\udfff" for char in str(folder)):
+        raise BundleError(
+            f"--out {folder}: the name is no UTF-8, which the bundle's files are; name another folder"
+        )
     if folder.exists() and not folder.is_dir():
         raise BundleError(f"--out {folder}: a file stands there; name a folder")
     check_checkpoint_folder(folder)

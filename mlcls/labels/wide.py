@@ -31,7 +31,7 @@ from mlcls.labels.source import (
 )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # the same column, not one like it: thousands are looked up in lists
 class _Column:
     """What one column holds that could be an attribute."""
 

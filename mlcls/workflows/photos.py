@@ -61,7 +61,7 @@ def paths_to_predict(images: Sequence[str], folder: str | None) -> Found:
     root = str(Path(folder))
     try:
         os.scandir(root).close()
-    except (FileNotFoundError, NotADirectoryError) as error:
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a name with NUL
         raise ImageError(f"--images {folder}: there is no such folder") from error
     except OSError as error:
         raise ImageError(f"--images {folder}: cannot be read ({error.strerror})") from error

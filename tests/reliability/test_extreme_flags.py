@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlcls import compare, evaluate, predict, train, tune_thresholds
+from mlcls import compare, evaluate, inspect, predict, train, tune_thresholds
 from mlcls.errors import RecipeError
 from mlcls.images.dataset import ImageDataset, training_batches
 from mlcls.kinds import auto_integer, integer, number
@@ -176,6 +176,18 @@ def test_train_refuses_in_a_sentence_and_writes_nothing(
     assert not out.exists()
 
 
+def test_a_message_steers_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refused(train.main, ["--labels", str(tmp_path / "\x1b[31m\r\u202e")], r"\x1b[31m\r\u202e", capsys)
+
+
+@pytest.mark.parametrize("name", ["o\udcff", "o\0"])
+def test_an_out_folder_whose_name_no_recipe_can_hold(
+    name: str, toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--labels", str(toy), "--out", str(tmp_path / name), "--backbone", "cnn4", "--weights", "none"]
+    refused(train.main, flags, "the name is no UTF-8", capsys)
+
+
 @pytest.mark.parametrize(
     ("command", "flags", "expected"),
     [
@@ -186,7 +198,12 @@ def test_train_refuses_in_a_sentence_and_writes_nothing(
         (evaluate.main, "--resamples nan", "--resamples: expected a whole number from 0"),
         (evaluate.main, "--resamples 1e999", "--resamples: expected a whole number from 0"),
         (evaluate.main, f"--resamples {'9' * 30}", "--resamples: expected a whole number from 0"),
-        (compare.main, "a b --resamples 0", "--resamples: expected a whole number from 1"),
+        (evaluate.main, "--resamples 1000000", "--resamples: expected a whole number from 0 to 100,000"),
+        (evaluate.main, "--report a\0b.html", r"--report 'a\x00b.html': expected the name of a file"),
+        (compare.main, "a b --resamples 0", "--resamples: expected a whole number from 1 to 100,000"),
+        (inspect.main, "--preview .", "--preview '.': expected the name of a file"),
+        (inspect.main, "--preview x.jpg", "--preview x.jpg: expected a name that ends in .png"),
+        (predict.main, "--images a\0b", r"--images a\x00b: there is no such folder"),
         (compare.main, "a b --seed -1", "--seed: expected a whole number from 0"),
         (tune_thresholds.main, "--objective fixed:nan", "--objective: 'fixed:nan' cannot be used"),
         (tune_thresholds.main, "--objective fixed:-1", "--objective: 'fixed:-1' cannot be used"),
