@@ -23,10 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from runs import Configuration, Ended, Fault, Place, Run, difference, result
-
-from mlcls.bundle.files import verify_bundle
-from mlcls.learning.checkpoint import read_checkpoint
+from runs import Configuration, Ended, Fault, Place, Run, difference, fault_of, first_flag, result
 
 EACH_STEP, SOME_STEPS = (
     "--checkpoint-minutes 0.000001",
@@ -114,10 +111,7 @@ class Trial:
         return folder
 
     def _first(self, folder: Path) -> str:
-        """How a run begins, or goes on: what stands in its folder decides, as a person would."""
-        stands = (folder / "out" / "checkpoint" / "manifest.json").exists()
-        replaces = self._old is not None and not stands and _is_old(folder, self._old)
-        return "--overwrite" if replaces else "--resume"
+        return first_flag(folder, self._old)
 
     def _begin(self, folder: Path, *more: str, **named: Any) -> Run:
         return self.place.begin(self.configuration, folder, *more, **named)
@@ -238,32 +232,13 @@ class Trial:
                 self.tally.again = max(self.tally.again, before.step - step)
 
     def _check(self, folder: Path) -> None:
-        """What stands is whole: the bundle that is there, and the checkpoint."""
-        out = folder / "out"
-        try:
-            if (out / "bundle.json").exists():
-                verify_bundle(out)
-            checkpoint = read_checkpoint(out / "checkpoint")
-            for role in checkpoint.kept if checkpoint else ():
-                checkpoint.tensors(role)
-            if (out / "checkpoint" / "manifest.json").exists():
-                return
-            stray = [path.name for path in out.iterdir() if path.name != "checkpoint"] if out.exists() else []
-            if stray and not (out / "bundle.json").exists():
-                self._fault(folder, f"without bundle or checkpoint there stand {stray}")
-        except Exception as error:
-            self._fault(folder, f"not whole: {error!r}")
+        if fault := fault_of(folder):
+            self._fault(folder, fault)
 
     def _fault(self, folder: Path, what: str) -> None:
         fault = f"{self.configuration.name}, {folder}: {what}"
         print(fault, file=sys.stderr, flush=True)
         self.tally.faults.append(fault)
-
-
-def _is_old(folder: Path, old: Path) -> bool:
-    """Whether the bundle that stood in a folder at first stands there still, or none does."""
-    mine, first = folder / "out" / "bundle.json", old / "out" / "bundle.json"
-    return not mine.exists() or mine.read_bytes() == first.read_bytes()
 
 
 def rows(tallies: dict[str, Tally]) -> Iterator[str]:

@@ -9,7 +9,9 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: a pool of threads does not outlive a fork
 
+import builtins
 import errno
+import io
 import json
 import mmap
 import re
@@ -25,10 +27,16 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for a newer version
+
+import albumentations  # noqa: F401  (what a run imports when it needs it)
 import cv2
+import imagehash  # noqa: F401
 import matplotlib
 import numpy as np
+import onnx  # noqa: F401
 import safetensors.torch
+import tomli_w  # noqa: F401
 import torch
 
 matplotlib.use("Agg")
@@ -36,7 +44,10 @@ matplotlib.use("Agg")
 import mlcls.train
 from mlcls import durable
 from mlcls.bundle import staging
+from mlcls.bundle.files import verify_bundle
+from mlcls.errors import MlclsError
 from mlcls.learning import epochs as learning_epochs
+from mlcls.learning.checkpoint import Writer, read_checkpoint
 from mlcls.sealed import digest_of
 from mlcls.workflows import checkpoints, epochs, finishing, training  # noqa: F401  (all that a run would import)
 
@@ -53,6 +64,7 @@ TINY = [
     "--device", "cpu", "--split", "0.6,0.2,0.2", "--lr-head", "0.02", "--lr-finetune", "0.01",
 ]  # fmt: skip
 DURABLE = ("write_all", "flush", "rename", "remove", "flush_folder")
+OTHERS = ("open", "mkdir")  # of what is written beside them
 PHASES = (
     "set-up", "stage 1", "stage 2", "validation", "thresholds", "bundle", "onnx", "pictures", "moving", "removal", "end"
 )  # fmt: skip
@@ -141,7 +153,7 @@ class _State:
 STATE = _State()
 PHASE, SAVING, CALLS, EPOCH, STEP, SAVES = range(6)
 _fault: Fault | None = None
-_log: list[str] = []  # the kind and file of each call of mlcls.durable, in a run that counts them
+_log: list[str] = []  # the kind and file of each call, in a run that counts them
 
 
 def phase(name: str) -> None:
@@ -154,16 +166,18 @@ def _die() -> None:
 
 
 def _durable(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of mlcls.durable that can be ended, or fail, at a call."""
+    """A function that can be ended, or fail, at a call."""
 
     @wraps(original)
-    def call(*given: Any) -> Any:
-        number = STATE.add(CALLS)
+    def call(*given: Any, **named: Any) -> Any:
         place = given[0].name if name in ("write_all", "flush") else given[0]
+        if name in OTHERS and not _is_written(place, given):
+            return original(*given, **named)
+        number = STATE.add(CALLS)
         _log.append(f"{name} {_plain_name(place)}")
         fault = _fault
         if fault is None or number < fault.call or (number > fault.call and not fault.lasting):
-            return original(*given)
+            return original(*given, **named)
         if fault.what in ("ENOSPC", "EACCES"):
             return _fail(fault.what, name, original, given)
         if fault.what == "middle":
@@ -173,11 +187,18 @@ def _durable(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
                 original(file, view[: len(view) // 2])
             _die()
         if fault.what == "after":
-            original(*given)
+            original(*given, **named)
         _die()
         return None
 
     return call
+
+
+def _is_written(place: object, given: tuple[Any, ...]) -> bool:
+    """Whether something in the bundle's folder is to be made or opened for writing."""
+    if not isinstance(place, str | Path) or "out" not in Path(place).parts:
+        return False
+    return len(given) < 2 or not isinstance(given[1], str) or bool(set("wax+") & set(given[1]))
 
 
 def _fail(what: str, name: str, original: Callable[..., Any], given: tuple[Any, ...]) -> None:
@@ -227,6 +248,9 @@ def _watch() -> None:
     """Wrap what tells where a run is."""
     for name in DURABLE:
         setattr(durable, name, _durable(name, getattr(durable, name)))
+    builtins.open = _durable("open", builtins.open)
+    io.open = _durable("open", io.open)  # that of pathlib
+    Path.mkdir = _durable("mkdir", Path.mkdir)  # type: ignore[method-assign]
     _around(checkpoints, "write_checkpoint", "", saving=True)
     _around(staging, "_seal_staged", "moving", saving=True)
     _around(staging, "_move", "moving", saving=True, after="bundle")
@@ -295,10 +319,30 @@ def no_pictures(folder: Path, *_: Any) -> str:
 
 
 _watch()
-draw = finishing._draw
 
 
-def _child(folder: Path, argv: Sequence[str], fault: Fault | None, drawn: bool, env: dict[str, str]) -> int:
+def no_onnx(folder: Path, *_: Any) -> dict[str, Any]:
+    """What takes the place of the export in runs that look at files alone."""
+    (folder / "model.onnx").write_bytes(b"a graph")
+    return {"opset": 18, "parity": 0.0}
+
+
+def _in_turn() -> None:
+    """Have a training wait for each checkpoint, so that the calls of mlcls.durable are the same in every run."""
+    submit = Writer.submit
+
+    def waited(writer: Writer, job: Callable[[], None]) -> None:
+        submit(writer, job)
+        with writer._turn:
+            while writer._busy:
+                writer._turn.wait()
+
+    Writer.submit = waited  # type: ignore[method-assign]
+
+
+def _child(
+    folder: Path, argv: Sequence[str], fault: Fault | None, drawn: bool, light: bool, env: dict[str, str]
+) -> int:
     global _fault
     os.setpgid(0, 0)
     os.chdir(folder)
@@ -313,6 +357,9 @@ def _child(folder: Path, argv: Sequence[str], fault: Fault | None, drawn: bool, 
     _fault = fault
     if not drawn:
         finishing._draw = no_pictures
+    if light:
+        finishing._export = no_onnx
+        _in_turn()
     return mlcls.train.main(argv)
 
 
@@ -326,10 +373,18 @@ class Run:
         *,
         fault: Fault | None = None,
         drawn: bool = False,
+        light: bool = False,
         log: bool = False,
         env: dict[str, str],
     ) -> None:
-        """Begin it in `folder`; log: leave the calls of mlcls.durable in `calls.txt`."""
+        """Begin it in `folder`.
+
+        Args:
+            drawn: with pictures.
+            light: without ONNX, and waiting for each checkpoint.
+            log: leave the calls of mlcls.durable in `calls.txt`.
+            env: added to the environment.
+        """
         self.folder, self.started = folder, time.monotonic()
         said = folder / "said.txt"
         self._before = said.stat().st_size if said.exists() else 0
@@ -338,7 +393,7 @@ class Run:
         if self.pid == 0:
             code = 70
             try:
-                code = _child(folder, argv, fault, drawn, env)
+                code = _child(folder, argv, fault, drawn, light, env)
                 if log:
                     Path("calls.txt").write_text("\n".join(_log))
             except BaseException:
@@ -419,6 +474,35 @@ class Place:
         return Run(folder, self.argv(configuration, *more), env=self.env(configuration), **named)
 
 
+def first_flag(folder: Path, old: Path | None) -> str:
+    """How a run begins in a folder, or goes on, as a person would say it.
+
+    Args:
+        old: where the bundle was made that stood in the folder at first; None where none did.
+    """
+    if old is None or (folder / "out" / "checkpoint" / "manifest.json").exists():
+        return "--resume"
+    mine, first = folder / "out" / "bundle.json", old / "out" / "bundle.json"
+    return "--overwrite" if not mine.exists() or mine.read_bytes() == first.read_bytes() else "--resume"
+
+
+def fault_of(folder: Path) -> str | None:
+    """What is wrong with what stands in the folder of a run that ended, however it did; None where all is whole."""
+    out = folder / "out"
+    try:
+        if (out / "bundle.json").exists():
+            verify_bundle(out)
+        checkpoint = read_checkpoint(out / "checkpoint")
+        for role in checkpoint.kept if checkpoint else ():
+            checkpoint.tensors(role)
+    except MlclsError as error:
+        return f"not whole: {error}"
+    if checkpoint is None and not (out / "bundle.json").exists() and out.exists():
+        stray = [path.name for path in out.iterdir() if path.name != "checkpoint"]
+        return f"without bundle or checkpoint there stand {stray}" if stray else None
+    return None
+
+
 def without_times(value: Any) -> Any:
     """JSON without the times that no two runs share."""
     if isinstance(value, dict):
@@ -449,17 +533,20 @@ def result(folder: Path) -> dict[str, Any]:
 
 
 def difference(expected: dict[str, Any], found: dict[str, Any]) -> str | None:
-    """The first file and field that differ, or None."""
-    for name in sorted(expected.keys() | found.keys()):
-        if name not in found or name not in expected:
-            return f"{name}: {'missing' if name in expected else 'should not be there'}"
-        a, b = expected[name], found[name]
-        if a == b:
-            continue
-        if isinstance(a, bytes):
-            return f"{name}: {_difference_of_bytes(name, a, b)}"
-        return f"{name}: {next(_paths(a, b))}"
-    return None
+    """The files that differ and the first field of the one that the others come from, or None."""
+    first = ["iterations.csv", "weights.safetensors", "predictions-val.csv", "thresholds.json"]
+    names = [*first, *sorted(expected.keys() | found.keys() - {*first})]
+    faults = [name for name in dict.fromkeys(names) if expected.get(name) != found.get(name)]
+    if not faults:
+        return None
+    name = faults[0]
+    if name not in found or name not in expected:
+        what = "missing" if name in expected else "should not be there"
+    elif isinstance(expected[name], bytes):
+        what = _difference_of_bytes(name, expected[name], found[name])
+    else:
+        what = next(_paths(expected[name], found[name]))
+    return f"{name}: {what}" + (f" (also: {', '.join(faults[1:])})" if faults[1:] else "")
 
 
 def _difference_of_bytes(name: str, a: bytes, b: bytes) -> str:
