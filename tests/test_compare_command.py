@@ -10,6 +10,7 @@ import pytest
 from toy_data import TINY
 
 from mlcls import compare, train
+from mlcls.sealed import seal
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +74,7 @@ def rewrite(folder: Path, name: str, change) -> None:
     manifest = json.loads((folder / "bundle.json").read_text())
     manifest["files"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
     manifest.pop("digest")
-    canonical = json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()
-    manifest["digest"] = hashlib.sha256(canonical).hexdigest()
-    (folder / "bundle.json").write_text(json.dumps(manifest))
+    (folder / "bundle.json").write_bytes(seal(manifest))
 
 
 def test_other_rows_are_refused_with_the_reason(
