@@ -22,7 +22,8 @@ import mlcls
 from mlcls.bundle.files import GROUPS, MODEL, THRESHOLDS, WEIGHTS, write_thresholds
 from mlcls.bundle.onnx import export_onnx
 from mlcls.bundle.staging import staged_bundle
-from mlcls.bundle.unfinished import remove_checkpoint
+from mlcls.bundle.unfinished import is_unfinished, remove_checkpoint
+from mlcls.bundle.writing import FULL
 from mlcls.errors import ImageError
 from mlcls.labels.split import write_split
 from mlcls.models.forward import predict_logits, to_scores
@@ -123,6 +124,8 @@ def finish(
             page = _draw(folder, setup, record, judgement, iterations, console)
             (folder / REPORT).write_text(page, encoding="utf-8")
         except Exception as error:
+            if is_unfinished(out) and _is_of_the_disk(error, folder):
+                raise  # the training is kept, and goes on to a whole bundle once there is room
             undrawn = error  # raised again when the bundle stands: a picture does not cost the training
             if manifest["onnx"] is None:
                 (folder / MODEL).unlink(missing_ok=True)
@@ -139,6 +142,13 @@ def finish(
     subset = judged_subset(judgement)
     show_chance_verdict(console, record.evaluation[subset] or {}, subset, has_test=subset == "test")
     return record
+
+
+def _is_of_the_disk(error: Exception, folder: Path) -> bool:
+    """Whether a disk is full, or a file of that folder cannot be written."""
+    if not isinstance(error, OSError):
+        return False
+    return error.errno in FULL or (error.filename is not None and Path(error.filename).parent == folder)
 
 
 def _predict_test(setup: Setup) -> Predictions | None:

@@ -29,6 +29,7 @@ from mlcls.workflows.epochs import learn
 from mlcls.workflows.identity import check_recipe, check_unchanged, identity_of
 from mlcls.workflows.resuming import (
     begun_by,
+    bundle_digest,
     identity_before,
     read_begun,
     read_earlier,
@@ -91,6 +92,7 @@ def fit(
         check_names(given)
     table = None if labels is None or isinstance(labels, str | Path) else labels
     prepare_folder(out, overwrite=overwrite, resume=resume)
+    stood = bundle_digest(out)
     with heed_signals() as stop:
         try:
             with hold_folder(out) as note:
@@ -101,7 +103,7 @@ def fit(
                 run = _Run(out, console, stop, command, started, finish)
                 return _run(run, given, table, checkpoint)
         except KeyboardInterrupt as error:
-            raise Interrupted(_how_to_go_on(out, str(error))) from error
+            raise Interrupted(_how_to_go_on(out, str(error), stood)) from error
 
 
 def recipe_to_resume(out: Path, recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
@@ -193,10 +195,16 @@ def _finished_before(out: Path, console: Console) -> Record:
     return from_json(read_verified(bundle, METRICS).decode("utf-8"), str(out / METRICS))
 
 
-def _how_to_go_on(out: Path, said: str) -> str:
-    """What to tell a person who has ended a run."""
+def _how_to_go_on(out: Path, said: str, stood: str | None) -> str:
+    """What to tell a person who has ended a run.
+
+    Args:
+        stood: the digest of the bundle that stood there before; None where none did.
+    """
     what = said or "interrupted"
     if not is_unfinished(out):
+        if bundle_digest(out) not in (None, stood):
+            return f"{what}, after the last step: {out} holds the finished bundle"
         return f"{what}; nothing is kept, since the training had not begun"
     return f"{what}; go on with: {how_to_go_on(out)} (add --finish for the bundle of the best epoch so far)"
 
