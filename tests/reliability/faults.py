@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from runs import Configuration, Ended, Fault, Place, difference, fault_of, first_flag, result
 
 FLAGS = (
-    "--workers 0 --views 0 --epochs 2 --unfreeze-epoch 1 --batch-size 8 --resamples 0 --estimator exact --calibration "
+    "--workers 0 --views 0 --epochs 2 --unfreeze-epoch 1 --batch-size 12 --resamples 0 --estimator exact --calibration "
     "none --objective fixed:0.5 --near-duplicates ignore --checkpoint-minutes 0.000001"
 )
 NEW = Configuration("new", tuple(FLAGS.split()), cached=True)
@@ -88,11 +88,19 @@ class Faults:
     def points(self) -> Iterator[Point]:
         """All of them."""
         for configuration in (NEW, OVER):
+            saves = 0
+            last = sum(line == "write_all now-N.safetensors" for line in self.calls[configuration.name])
             for number, line in enumerate(self.calls[configuration.name], 1):
                 kind, _, file = line.partition(" ")
+                if configuration.over and line == "open now-N.safetensors":
+                    saves += 1
+                if configuration.over and 1 < saves < last:  # as in the runs into an empty folder
+                    continue
                 for what in WHATS:
                     if what == "middle" and kind != "write_all":
                         continue
+                    if what.startswith("E") and kind == "flush_folder":
+                        continue  # which says nothing of what the system refuses
                     for lasting in (False, True) if what.startswith("E") else (False,):
                         yield Point(configuration, kind, file, Fault(number, what, lasting))
 
@@ -204,6 +212,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--part", default="1/1", metavar="K/N", help="the K-th of N equal parts of the faults"
     )
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long")
     parser.add_argument("--full-disk", action="store_true", help="also file systems of every size; for root")
     parser.add_argument("--root", type=Path, help="where the runs lie (default: a temporary folder)")
     arguments = parser.parse_args(argv)
@@ -213,15 +222,18 @@ def main(argv: list[str] | None = None) -> int:
     points = list(faults.points())
     random.Random(arguments.seed).shuffle(points)
     part, parts = map(int, arguments.part.split("/"))
+    met = 0
     for point in points[: arguments.sample][part - 1 :: parts]:
-        faults.meet(point)
+        if time.monotonic() - started < 60 * arguments.minutes:
+            faults.meet(point)
+            met += 1
     print("\n".join(rows(faults.found)))
     if arguments.full_disk:
         ends = Counter(faults.full_disk(size) for size in range(4, 400, 4))
         print(f"\nfull disks: {ends['told']} told, {ends['borne']} large enough or borne")
     took = f"{time.monotonic() - started:.0f} s"
     print(
-        f"\n{len(points)} faults possible; seed {arguments.seed}, {took}, {len(faults.faults)} not as they should be"
+        f"\n{met} of {len(points)} faults; seed {arguments.seed}, {took}, {len(faults.faults)} not as they should be"
     )
     print("\n".join(faults.faults))
     if not faults.faults and arguments.root is None:

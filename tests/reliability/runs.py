@@ -203,7 +203,7 @@ def _is_written(place: object, given: tuple[Any, ...]) -> bool:
 
 def _fail(what: str, name: str, original: Callable[..., Any], given: tuple[Any, ...]) -> None:
     """A call that the system refuses."""
-    if name == "flush_folder":  # says nothing of what the system refuses
+    if name == "flush_folder":  # which says nothing of what the system refuses
         return
     if what == "ENOSPC" and name == "remove":  # that works on a full disk
         original(*given)
