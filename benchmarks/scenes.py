@@ -1,7 +1,7 @@
 """Owns a generated set of photo-like scenes for whole trainings: drawn with NumPy and OpenCV, the same for everybody.
 
 A scene is a random piece of one of scikit-learn's two sample photos (a pavilion and a flower), perhaps with a wall, and
-with one to four small objects before it; then light, fog, the camera's blur and noise, and JPEG. Nothing is downloaded.
+with one to three objects before it; then light, fog, the camera's blur and noise, and JPEG. Nothing is downloaded.
 
 Five attributes of different kinds, each beside things that resemble it:
 
@@ -74,7 +74,7 @@ def draw_scene(photos: list[Pixels], rng: Rng) -> tuple[NDArray[np.uint8], dict[
     scene = draw_background(photos[rng.integers(len(photos))], rng)
     wall = draw_wall(scene, rng) if rng.random() < WALL else ""
     light = rng.uniform(-1, 1)  # from the left or the right
-    objects = [draw_object(scene, light, rng) for _ in range(rng.integers(1, 5))]
+    objects = [draw_object(scene, light, rng) for _ in range(rng.integers(1, 4))]
     fog, darkness = rng.random(2)
     present = {
         "ball": any(shape == "ball" for shape, _ in objects),
@@ -112,7 +112,7 @@ def draw_background(photo: Pixels, rng: Rng) -> Pixels:
 def draw_wall(scene: Pixels, rng: Rng) -> str:
     """Paint a wall seen a little from the side; returns its kind."""
     kind = "brick" if rng.random() < 0.5 else str(rng.choice(["tiles", "planks", "plaster"]))
-    width, height = rng.uniform(0.3, 0.8, 2) * DRAWN * [1, 0.8]
+    width, height = rng.uniform(0.6, 1.0, 2) * DRAWN * [1, 0.8]
     left, bottom = rng.uniform(-0.2, 0.7) * DRAWN, rng.uniform(0.55, 1.1) * DRAWN
     slant = rng.uniform(-0.25, 0.25) * height
     corners = [
@@ -132,9 +132,9 @@ def draw_wall(scene: Pixels, rng: Rng) -> str:
 
 def wall_face(kind: str, rng: Rng) -> Pixels:
     """The wall from the front, [DRAWN, DRAWN, 3]; all kinds have the same colours and sizes of parts."""
-    rows = int(rng.integers(9, 20))
-    columns = 1 if kind == "planks" else int(rng.integers(4, 9))
-    y, x = np.mgrid[:DRAWN, :DRAWN] / DRAWN
+    rows = int(rng.integers(6, 14))
+    columns = 1 if kind == "planks" else int(rng.integers(3, 6))
+    y, x = np.mgrid[:DRAWN, :DRAWN].astype(np.float32) / DRAWN
     row = np.floor(y * rows).astype(int)
     along = x * columns + (0.5 * (row % 2) if kind == "brick" else 0)
     part = rng.uniform(-0.08, 0.08, (rows + 1, columns + 2))[row, np.floor(along).astype(int)]
@@ -143,7 +143,8 @@ def wall_face(kind: str, rng: Rng) -> Pixels:
         part, joint = np.zeros_like(part), np.zeros_like(joint)
     colour = np.array([[0.6, 0.35, 0.28], [0.55, 0.5, 0.45], [0.7, 0.62, 0.5]])[rng.integers(3)]
     colour = colour + rng.normal(0, 0.05, 3)
-    tone = 1 + part + joint * rng.uniform(-0.4, 0.4) + 0.12 * noise(DRAWN // 4, rng) + 0.06 * noise(6, rng)
+    darker = rng.choice([-1, 1]) * rng.uniform(0.15, 0.45)  # the joints, or lighter
+    tone = 1 + part + joint * darker + 0.06 * noise(DRAWN // 4, y.shape, rng) + 0.06 * noise(6, y.shape, rng)
     return np.clip(colour * tone[..., None], 0, 1).astype(np.float32)
 
 
@@ -151,22 +152,22 @@ def draw_object(scene: Pixels, light: float, rng: Rng) -> tuple[str, str]:
     """Paint one small object with its shadow; returns its shape and its material."""
     shape = str(rng.choice(list(SHAPES), p=[0.2, 0.25, 0.3, 0.25]))
     material = str(rng.choice(list(MATERIALS), p=[0.2, 0.3, 0.15, 0.15, 0.2]))
-    radius = rng.uniform(15, 34)
-    centre = rng.uniform(radius, DRAWN - radius, 2)
-    turn = rng.uniform(-0.4, 0.4)
-    y, x = np.mgrid[:DRAWN, :DRAWN].astype(np.float32)
-    right = ((x - centre[0]) * np.cos(turn) + (y - centre[1]) * np.sin(turn)) / radius
-    down = ((y - centre[1]) * np.cos(turn) - (x - centre[0]) * np.sin(turn)) / radius
+    radius, turn = rng.uniform(17, 36), rng.uniform(-0.4, 0.4)
+    left, top = rng.uniform(radius, DRAWN - radius, 2)
+    first_row, first_column = (int(max(centre - 2 * radius, 0)) for centre in (top, left))
+    near = scene[first_row : int(top + 2 * radius), first_column : int(left + 2 * radius)]
+    y, x = np.mgrid[: near.shape[0], : near.shape[1]].astype(np.float32)
+    y, x = y + np.float32(first_row - top), x + np.float32(first_column - left)
+    near *= 1 - 0.4 * np.exp(-((x / radius) ** 2) - ((y - radius) / (0.3 * radius)) ** 2)[..., None]  # its shadow
+    right = (x * np.cos(turn) + y * np.sin(turn)) / radius
+    down = (y * np.cos(turn) - x * np.sin(turn)) / radius
     inside, shade = SHAPES[shape](right, down, light, rng)
-    cover = np.clip(inside * radius + 0.5, 0, 1)[..., None]
-    shadow = np.exp(-(((x - centre[0]) / radius) ** 2) - ((y - centre[1] - radius) / (0.3 * radius)) ** 2)
-    scene *= 1 - 0.4 * shadow[..., None].astype(np.float32)
-    row, column = centre[1].astype(int), centre[0].astype(int)
-    around = scene[max(row - 20, 0) : row + 20, max(column - 20, 0) : column + 20].mean((0, 1))
-    colours = around + (rng.random((2, 3)) - around) * rng.uniform(0.35, 1)  # some hardly differ from what is behind
+    behind = near.mean((0, 1))
+    colours = behind + (rng.random((2, 3)) - behind) * rng.uniform(0.35, 1)  # some hardly differ from it
     pattern = MATERIALS[material](right * radius, down * radius, rng)[..., None]
     surface = (colours[0] * pattern + colours[1] * (1 - pattern)) * shade[..., None]
-    scene[:] = np.clip(scene * (1 - cover) + surface * cover, 0, 1)
+    cover = np.clip(inside * radius + 0.5, 0, 1)[..., None]
+    near[:] = np.clip(near * (1 - cover) + surface * cover, 0, 1)
     return shape, material
 
 
@@ -212,7 +213,7 @@ def striped(right: NDArray, down: NDArray, rng: Rng) -> NDArray:
 
 
 def plain(right: NDArray, down: NDArray, rng: Rng) -> NDArray:
-    return 0.5 + 0.1 * noise(12, rng)
+    return 0.5 + 0.1 * noise(6, right.shape, rng)
 
 
 def checked(right: NDArray, down: NDArray, rng: Rng) -> NDArray:
@@ -229,7 +230,8 @@ def dotted(right: NDArray, down: NDArray, rng: Rng) -> NDArray:
 
 def grained(right: NDArray, down: NDArray, rng: Rng) -> NDArray:
     """Wood: lines too, but faint, bent and uneven."""
-    return 0.5 + 0.3 * np.sin(2 * np.pi * right / rng.uniform(5, 10) + 4 * noise(8, rng)) + 0.1 * noise(40, rng)
+    bent = 2 * np.pi * right / rng.uniform(5, 10) + 3 * noise(4, right.shape, rng)
+    return 0.5 + 0.3 * np.sin(bent) + 0.1 * noise(20, right.shape, rng)
 
 
 MATERIALS: dict[str, Callable[..., NDArray]] = {
@@ -246,11 +248,10 @@ def waves(along: NDArray, period: float) -> NDArray:
     return np.clip(0.5 + np.sin(2 * np.pi * along / period) * period / np.pi / 2, 0, 1)
 
 
-def noise(cells: int, rng: Rng) -> NDArray[np.float32]:
-    """Smooth noise [DRAWN, DRAWN] with about `cells` bumps along a side, standard deviation below 1."""
-    return cv2.resize(
-        rng.standard_normal((cells, cells)).astype(np.float32), (DRAWN, DRAWN), interpolation=cv2.INTER_CUBIC
-    )
+def noise(cells: int, shape: tuple[int, ...], rng: Rng) -> NDArray[np.float32]:
+    """Smooth noise [height, width] with about `cells` bumps along a side, standard deviation below 1."""
+    grid = rng.standard_normal((cells, cells)).astype(np.float32)
+    return cv2.resize(grid, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
 
 
 # ---------------------------------------------------------------- how it is taken
@@ -258,7 +259,7 @@ def noise(cells: int, rng: Rng) -> NDArray[np.float32]:
 
 def through_fog(scene: Pixels, fog: float, rng: Rng) -> Pixels:
     """Koschmieder's law: what is far, which is above, fades into gray; a pale photo of no fog fades evenly."""
-    far = np.clip(np.linspace(1.3, 0.2, DRAWN)[:, None] + 0.15 * noise(5, rng), 0, None)
+    far = np.clip(np.linspace(1.3, 0.2, DRAWN)[:, None] + 0.15 * noise(5, (DRAWN, DRAWN), rng), 0, None)
     kept = np.exp(-1.1 * fog**1.5 * far)[..., None]
     air = rng.uniform(0.6, 0.9) + rng.normal(0, 0.02, 3)
     scene = scene * kept + air * (1 - kept)
@@ -272,6 +273,6 @@ def photograph(scene: Pixels, darkness: float, rng: Rng) -> NDArray[np.uint8]:
     blue = np.array([1 - 0.15 * darkness, 1 - 0.05 * darkness, 1])
     exposure = rng.uniform(0.7, 1.3) * light**-0.35
     scene = cv2.GaussianBlur(scene * light * blue, (0, 0), rng.uniform(0.3, 1.1))
-    grain = rng.uniform(0.01, 0.03) + 0.02 * darkness
+    grain = rng.uniform(0.01, 0.03) + 0.012 * darkness
     scene = scene * exposure + rng.normal(0, grain, scene.shape)
     return np.rint(np.clip(scene, 0, 1) * 255).astype(np.uint8)

@@ -45,12 +45,13 @@ def flush_folder(folder: Path) -> None:
 
 
 def write_flushed(path: Path, data: bytes | memoryview) -> None:
-    """Write a file under its own name and wait until its data are on disk; an earlier one is replaced.
+    """Write a file under its own name and wait until its data are on disk; an earlier one, or a link, is replaced.
 
     Raises:
         OSError: the disk is full, the folder cannot be written.
     """
-    with open(path, "wb", buffering=0) as file:
+    remove(path)  # a link that somebody left there is not followed
+    with open(path, "xb", buffering=0) as file:
         write_all(file, data)
         flush(file)
 

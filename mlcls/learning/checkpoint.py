@@ -5,6 +5,8 @@ and the old ones go when the new manifest stands. Whatever ends the process, the
 """
 
 import contextlib
+import errno
+import stat
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -57,7 +59,7 @@ class Checkpoint:
         kept = self.kept[role]
         path = self.folder / kept.file
         try:
-            data = path.read_bytes()
+            data = _read_regular(path)
         except OSError as error:
             raise BundleError(f"{path}: cannot be read ({error.strerror}); {_LOST}") from error
         if digest_of(data) != kept.sha256:
@@ -122,7 +124,7 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
     """
     path = folder / MANIFEST
     try:
-        data = path.read_bytes()
+        data = _read_regular(path)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -145,6 +147,13 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
         if Path(one.file).name != one.file or one.file in ("", ".", ".."):
             raise BundleError(f"{path}: names a file outside of its folder, '{one.file}'")
     return Checkpoint(folder, number, state, kept)
+
+
+def _read_regular(path: Path) -> bytes:
+    """The bytes of a file; OSError for a link, a pipe or a device, which a stranger's folder may hold."""
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise OSError(errno.EINVAL, "no file of a run", str(path))
+    return path.read_bytes()
 
 
 class Writer:

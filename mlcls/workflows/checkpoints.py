@@ -123,6 +123,11 @@ class Saver:
         minutes = self._setup.recipe.checkpoint_minutes
         return minutes > 0 and time.monotonic() - self._last + self._exposed >= 60 * minutes
 
+    @property
+    def has_saved(self) -> bool:
+        """Whether a checkpoint of this run stands."""
+        return FIRST in self._kept
+
     def save(self, *, wait: bool = False) -> None:
         """Copy the state as it is, and have it written; `wait` until it is on the disk.
 

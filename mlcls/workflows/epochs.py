@@ -1,6 +1,5 @@
 """The epochs of a run, from where they stand: each trained, validated, taken in, and kept; until they are over."""
 
-import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -86,8 +85,8 @@ def learn(
             except Asked:
                 raise _interrupted(saver, progress) from None
             except (MlclsError, MemoryError, OSError, RuntimeError) as error:
-                if stop.asked and is_loader_death(error):  # ended by the same signal
-                    raise _interrupted(saver, progress) from None
+                if stop.asked and is_loader_death(error):  # ended by the same signal, perhaps within a step
+                    raise KeyboardInterrupt from None
                 _end_with(error, setup, progress, saver)
     best = progress.best
     assert best is not None
@@ -196,11 +195,11 @@ def _end_with(error: Exception, setup: Setup, progress: Progress, saver: Saver |
     if what is None:
         raise error
     if saver is not None and is_loader_death(error):
-        with contextlib.suppress(OSError):  # then the checkpoint before it stands
-            saver.save(wait=True)
-        raise NumericalError(
-            f"{what}; go on with --resume (and fewer --workers, where memory gave out)"
-        ) from error
+        saver.wait()
+        if saver.has_saved:  # not once more now: PyTorch raises this anywhere, within a step too
+            raise NumericalError(
+                f"{what}; go on with --resume (and fewer --workers, where memory gave out)"
+            ) from error
     if progress.best is None:
         raise NumericalError(what) if isinstance(error, NumericalError) else error
     progress.stopped = FAILED + what  # what was learned is not lost with it

@@ -1,13 +1,14 @@
 """From a recipe and split images to all that training needs: every name looked up, every `auto` resolved."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from mlcls.errors import BundleError, RecipeError
 from mlcls.folders import cache_folder
@@ -97,6 +98,8 @@ def set_up(
     recipe = dataclasses.replace(recipe, precision=precision)
     kept = None if earlier is None else earlier.cut
     feeds, told = build_feeds(recipe, cuts, plans, train, val, cache_folder(), kept=kept)
+    if earlier is not None:  # after the cuts, which are found on the weights that they were found on then
+        _load(classifier, earlier, earlier.weights)
     model = StagedClassifier(classifier)
     steps = -(-train.count(0) // recipe.accumulate)
     stages = tuple(
@@ -233,7 +236,7 @@ def _pos_weight(
 def _classifier(
     recipe: Recipe, preprocessing: Preprocessing, attributes: int, earlier: Earlier | None
 ) -> Classifier:
-    """The network with its first weights, or with those that a run goes on with."""
+    """The network with its first weights, those of the run that goes on where there is one."""
     classifier = build_classifier(
         recipe.backbone,
         recipe.head,
@@ -246,16 +249,21 @@ def _classifier(
         std=preprocessing.std,
     )
     if earlier is not None:
-        try:
-            classifier.load_state_dict(earlier.weights)
-        except RuntimeError as error:
-            raise BundleError(
-                f"{earlier.checkpoint.folder}: its weights do not fit the network "
-                f"({' '.join(str(error).split())[:300]}); go on with the versions of timm and mlcls that wrote it, or "
-                "train again with --overwrite"
-            ) from error
+        _load(classifier, earlier, earlier.first)
         classifier.weights = earlier.report
     return classifier
+
+
+def _load(classifier: Classifier, earlier: Earlier, weights: Mapping[str, Tensor]) -> None:
+    """Put a checkpoint's weights into the network."""
+    try:
+        classifier.load_state_dict(weights)
+    except RuntimeError as error:
+        raise BundleError(
+            f"{earlier.checkpoint.folder}: its weights do not fit the network "
+            f"({' '.join(str(error).split())[:300]}); go on with the versions of timm and mlcls that wrote it, or "
+            "train again with --overwrite"
+        ) from error
 
 
 def _model_notes(recipe: Recipe, classifier: Classifier) -> tuple[str, ...]:

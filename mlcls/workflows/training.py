@@ -97,6 +97,7 @@ def fit(
         try:
             with hold_folder(out) as note:
                 notes(console, [note] if note else [])
+                prepare_folder(out, overwrite=overwrite, resume=resume)
                 checkpoint = unfinished(out) if resume else None
                 if resume and checkpoint is None and (out / MANIFEST).is_file():
                     return _finished_before(out, console)
