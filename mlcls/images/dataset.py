@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from types import FrameType
 from typing import NamedTuple, Protocol
 
 import cv2
@@ -307,3 +308,9 @@ def _start_worker(worker: int) -> None:
     cv2.setNumThreads(0)
     # Ctrl-C is the training process's to answer; it ends its workers when it is done with them
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # SIGTERM to a whole group ends a worker too; had it died of it, torch would raise wherever the training process is
+    signal.signal(signal.SIGTERM, _end_in_order)
+
+
+def _end_in_order(number: int, frame: FrameType | None) -> None:
+    os._exit(0)
