@@ -188,12 +188,8 @@ class Trial:
         last = ended.said.strip().splitlines()[-1]
         if stands and "--resume" not in last:
             return f"does not say how to go on: {last}"
-        if (
-            not stands
-            and (folder / "out" / "bundle.json").exists()
-            and not self._old
-            and "nothing is kept" in last
-        ):
+        new = (folder / "out" / "bundle.json").exists() and self._first(folder) == "--resume"
+        if not stands and new and "nothing is kept" in last:
             return f"says that nothing is kept, and a bundle stands: {last}"
         return None
 

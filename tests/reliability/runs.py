@@ -355,6 +355,7 @@ def _child(
     sys.stdout = open(1, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
     _fault = fault
+    _log.clear()  # of what the parent wrote
     if not drawn:
         finishing._draw = no_pictures
     if light:
