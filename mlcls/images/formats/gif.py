@@ -11,7 +11,7 @@ SECONDS_A_PIXEL = 1.5e-8
 SECONDS_A_RESET = 1e-5  # the decoder clears a table of 4,096 entries, for as little as 3 bits of the file
 MOST_BLOCKS = 2_100_000  # of 255 bytes, as all write them: more than the largest file that is read
 FIRST_LOOK = 32  # codes
-MOST_RESETS = 150_000  # a writer that does not compress begins anew each 254 pixels
+MOST_RESETS = 60_000  # a writer that does not compress begins anew each 254 pixels
 
 
 def read_gif(data: bytes) -> Header:

@@ -7,6 +7,9 @@ from mlcls.images.formats.exif import exif_orientation
 
 MOST_CHUNKS = 100_000
 SECONDS_A_BYTE = 4e-8
+# lossless pixels may have up to 65,536 groups of code tables, one for as little as 4 x 4 pixels; the five of a group
+# take 5 kB and more for as little as 20 bits of the file
+MOST_GROUPS, GROUP_BYTES, GROUP_BITS = 65_536, 5_700, 20
 SECONDS_A_PIXEL = 1e-8
 
 
@@ -44,6 +47,7 @@ def read_webp(data: bytes) -> Header:
     pixels = width * height
     lossy = kinds <= {b"VP8 ", b"VP8X", b"EXIF", b"ICCP", b"XMP "}
     animated = b"ANIM" in kinds or b"ANMF" in kinds
+    groups = min(MOST_GROUPS, -(-width // 4) * -(-height // 4), 8 * len(data) // GROUP_BITS)
     return Header(
         "webp",
         width,
@@ -51,6 +55,8 @@ def read_webp(data: bytes) -> Header:
         orientation,
         pixel_bytes=4 if b"VP8X" in kinds or b"VP8L" in kinds else 3,
         # an animation has two canvases beside the picture; lossless pixels are collected in a buffer of their own
-        memory=(12 if animated else 0 if lossy else 4) * pixels + 256 * width,
+        memory=(12 if animated else 0 if lossy else 4) * pixels
+        + 256 * width
+        + (0 if lossy else groups * GROUP_BYTES),
         seconds=len(data) * SECONDS_A_BYTE + (3 if animated else 1) * pixels * SECONDS_A_PIXEL,
     )
