@@ -5,6 +5,7 @@ and the epoch reaches persistent workers inside each item's key. Any number of w
 middle of an epoch, give the same bytes.
 """
 
+import os
 import signal
 import warnings
 from collections import deque
