@@ -61,7 +61,7 @@ torch.set_num_threads(1)
 TINY = [
     "--backbone", "cnn4", "--backbone-args", "widths=8,16", "--weights", "none", "--image-size", "32", "--batch-size",
     "4", "--epochs", "5", "--unfreeze-epoch", "2", "--unfreeze", "all", "--augment", "rich", "--resamples", "20",
-    "--device", "cpu", "--split", "0.6,0.2,0.2", "--lr-head", "0.02", "--lr-finetune", "0.01",
+    "--device", "cpu", "--precision", "fp32", "--split", "0.6,0.2,0.2", "--lr-head", "0.02", "--lr-finetune", "0.01",
 ]  # fmt: skip
 DURABLE = ("write_all", "flush", "rename", "remove", "flush_folder")
 OTHERS = ("open", "mkdir")  # of what is written beside them
