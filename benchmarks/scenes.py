@@ -152,18 +152,20 @@ def draw_object(scene: Pixels, light: float, rng: Rng) -> tuple[str, str]:
     """Paint one small object with its shadow; returns its shape and its material."""
     shape = str(rng.choice(list(SHAPES), p=[0.2, 0.25, 0.3, 0.25]))
     material = str(rng.choice(list(MATERIALS), p=[0.2, 0.3, 0.15, 0.15, 0.2]))
-    radius, turn = rng.uniform(17, 36), rng.uniform(-0.4, 0.4)
+    radius, turn = rng.uniform(24, 50), rng.uniform(-0.4, 0.4)
     left, top = rng.uniform(radius, DRAWN - radius, 2)
     first_row, first_column = (int(max(centre - 2 * radius, 0)) for centre in (top, left))
     near = scene[first_row : int(top + 2 * radius), first_column : int(left + 2 * radius)]
     y, x = np.mgrid[: near.shape[0], : near.shape[1]].astype(np.float32)
     y, x = y + np.float32(first_row - top), x + np.float32(first_column - left)
-    near *= 1 - 0.4 * np.exp(-((x / radius) ** 2) - ((y - radius) / (0.3 * radius)) ** 2)[..., None]  # its shadow
+    near *= (
+        1 - 0.4 * np.exp(-((x / radius) ** 2) - ((y - radius) / (0.3 * radius)) ** 2)[..., None]
+    )  # its shadow
     right = (x * np.cos(turn) + y * np.sin(turn)) / radius
     down = (y * np.cos(turn) - x * np.sin(turn)) / radius
     inside, shade = SHAPES[shape](right, down, light, rng)
     behind = near.mean((0, 1))
-    colours = behind + (rng.random((2, 3)) - behind) * rng.uniform(0.35, 1)  # some hardly differ from it
+    colours = behind + (rng.random((2, 3)) - behind) * rng.uniform(0.5, 1)  # some hardly differ from it
     pattern = MATERIALS[material](right * radius, down * radius, rng)[..., None]
     surface = (colours[0] * pattern + colours[1] * (1 - pattern)) * shade[..., None]
     cover = np.clip(inside * radius + 0.5, 0, 1)[..., None]
@@ -208,7 +210,7 @@ SHAPES: dict[str, Callable[..., tuple[NDArray, NDArray]]] = {
 
 # `fn(right, down, rng)`: coordinates in pixels of the drawing -> the first colour's share, 0 to 1.
 def striped(right: NDArray, down: NDArray, rng: Rng) -> NDArray:
-    angle, period = rng.uniform(0, np.pi), rng.uniform(8, 16)
+    angle, period = rng.uniform(0, np.pi), rng.uniform(10, 20)
     return waves(right * np.cos(angle) + down * np.sin(angle), period)
 
 
@@ -260,19 +262,19 @@ def noise(cells: int, shape: tuple[int, ...], rng: Rng) -> NDArray[np.float32]:
 def through_fog(scene: Pixels, fog: float, rng: Rng) -> Pixels:
     """Koschmieder's law: what is far, which is above, fades into gray; a pale photo of no fog fades evenly."""
     far = np.clip(np.linspace(1.3, 0.2, DRAWN)[:, None] + 0.15 * noise(5, (DRAWN, DRAWN), rng), 0, None)
-    kept = np.exp(-1.1 * fog**1.5 * far)[..., None]
+    kept = np.exp(-0.9 * fog**1.5 * far)[..., None]
     air = rng.uniform(0.6, 0.9) + rng.normal(0, 0.02, 3)
     scene = scene * kept + air * (1 - kept)
-    pale = rng.uniform(0, 0.3)
+    pale = rng.uniform(0, 0.2)
     return (scene * (1 - pale) + rng.uniform(0.4, 0.9) * pale).astype(np.float32)
 
 
 def photograph(scene: Pixels, darkness: float, rng: Rng) -> NDArray[np.uint8]:
     """Light, exposure, the lens's blur and the sensor's noise, which grows as light is lacking."""
-    light = 1 - 0.75 * darkness
+    light = 1 - 0.7 * darkness
     blue = np.array([1 - 0.15 * darkness, 1 - 0.05 * darkness, 1])
     exposure = rng.uniform(0.7, 1.3) * light**-0.35
     scene = cv2.GaussianBlur(scene * light * blue, (0, 0), rng.uniform(0.3, 1.1))
-    grain = rng.uniform(0.01, 0.03) + 0.012 * darkness
+    grain = rng.uniform(0.005, 0.02) + 0.01 * darkness
     scene = scene * exposure + rng.normal(0, grain, scene.shape)
     return np.rint(np.clip(scene, 0, 1) * 255).astype(np.uint8)

@@ -107,7 +107,9 @@ def parse_flags() -> argparse.Namespace:
     parser.add_argument(
         "--ppe", type=Path, help="folder with train/, valid/ and test/, a _classes.csv in each"
     )
-    parser.add_argument("--generated", action="store_true", help="scenes as scenes.py draws them, to fine-tune on")
+    parser.add_argument(
+        "--generated", action="store_true", help="scenes as scenes.py draws them, to fine-tune on"
+    )
     parser.add_argument("--weights", type=Path, help="of --backbone (default: timm's own source)")
     parser.add_argument("--backbone", default="mobilenetv2_100", help="for --ppe and --generated")
     parser.add_argument("--image-size", type=int, default=224, help="for --ppe and --generated")
@@ -304,7 +306,8 @@ def table(runs: Runs) -> str:
     counts = ", ".join(f"{len(task.rows(subset)):,} {subset}" for subset in ("train", "val", "test"))
     repeats = [r for r in range(100) if any(runs.log(contender, r).is_file() for contender in CONTENDERS)]
     rows = [row for contender in CONTENDERS if (row := table_row(runs, contender, repeats, labels))]
-    start = f"from {Path(task.weights).name}" if task.weights else "from nothing"
+    own = f"from {Path(task.weights).name}" if task.weights else "from timm's own weights"
+    start = "from nothing" if task.scratch else own
     pairs = zip(task.flags[::2], task.flags[1::2], strict=True)  # those that another machine would repeat
     flags = [word for pair in pairs if not Path(pair[1]).is_absolute() for word in pair]
     columns = [

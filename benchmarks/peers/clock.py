@@ -28,7 +28,7 @@ class Task:
 
     table: a CSV with the columns `image` (relative to `images`), the attributes (1, 0 or NA) and `subset`.
     image_size: the side of the square the network sees, pixels.
-    backbone, backbone_args, weights: a timm model, what its constructor takes, its ImageNet weights or None.
+    backbone, backbone_args, weights: a timm model, what its constructor takes, a file of its weights or None for timm's own source.
     scratch: {epochs, lr, batch_size} where the backbone has no weights and all of it trains; None to fine-tune.
     flips: whether an image may be mirrored.
     epochs: to stop early when debugging; None for as many as the contender's own way has.
@@ -50,11 +50,12 @@ class Task:
 
     def timm_arguments(self) -> dict[str, Any]:
         """What `timm.create_model` takes beside the name, to start from the task's own weights."""
-        if self.weights is None:
+        if self.scratch is not None:
             import mlcls.models.cnn  # noqa: F401 - it registers cnn4 with timm
 
             return {"pretrained": False, **self.backbone_args}
-        return {"pretrained": True, "pretrained_cfg_overlay": {"file": self.weights}, **self.backbone_args}
+        file = {"pretrained_cfg_overlay": {"file": self.weights}} if self.weights else {}
+        return {"pretrained": True, **file, **self.backbone_args}
 
     def rows(self, subset: str) -> "pd.DataFrame":
         """The rows of train, val or test, in the table's order."""
