@@ -40,7 +40,7 @@ RECIPE = {
 WEIRD = (
     "[bold]red[/bold]",
     "100% %s {0} {",
-    r"$x_1$ \$ \ ^",
+    r"$\frac$ \$ \ ^",
     "<script>alert(1)</script>&amp;",
     "é 😀 名前",
     "n" * 300,
@@ -185,7 +185,7 @@ def test_attributes_that_nothing_can_be_learned_of_under_names_that_look_like_so
     table = write_table(tmp_path, labels, WEIRD)
     bundle = tmp_path / "o"
     works(
-        train.main, "--labels", table, "--out", bundle, *TINY, "--batch-size", "1", "--title", r"$\frac [b] %"
+        train.main, "--labels", table, "--out", bundle, *TINY, "--batch-size", "1", "--title", r"$\frac$ [b] %"
     )
     metrics = check_bundle(bundle)
     assert [row["name"] for row in metrics["data"]["attributes"]] == list(WEIRD)
@@ -237,6 +237,17 @@ def test_no_positive_in_training_at_all(tmp_path: Path, works: Run) -> None:
         "none",
     )
     assert check_bundle(tmp_path / "o")["recipe"]["pos_weight"] == "1.0,1.0"
+
+
+def test_an_epoch_that_draws_no_known_label(tmp_path: Path, works: Run) -> None:
+    labels = np.full((12, 1), NA)
+    labels[[0, 8, 9, 10], 0] = 0, 1, 0, 1
+    table = write_table(tmp_path, labels, subsets=parted(8, 2, 2))
+    flags = ["--split", "column:part", "--sampler", "balanced", "--seed", "1", "--epochs", "2"]
+    works(train.main, "--labels", table, "--out", tmp_path / "o", *TINY, *flags)
+    losses = [epoch["train_loss"] for epoch in check_bundle(tmp_path / "o")["epochs"]]
+    assert losses[0] is None
+    assert losses[1] > 0
 
 
 def test_two_images_and_a_batch_size_beyond_any_data(tmp_path: Path, works: Run) -> None:
