@@ -52,20 +52,24 @@ def write_scenes(folder: Path, *, seed: int = 0, scenes: Mapping[str, int] | Non
     """
     (folder / "images").mkdir(parents=True, exist_ok=True)
     photos = [photo.astype(np.float32) / 255 for photo in load_sample_images().images]
-    with (folder / "labels.csv").open("w", encoding="utf-8", newline="") as file:
+    rows = []
+    for place, subset in enumerate(SCENES):
+        for number in range((scenes or SCENES)[subset]):
+            rng = np.random.default_rng([seed, place, number])
+            pixels, present = draw_scene(photos, rng)
+            wrong = rng.random(len(ATTRIBUTES)) < WRONG[subset]
+            name = f"{subset}-{number:04d}.jpg"
+            quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(70, 96))]
+            jpeg = cv2.imencode(".jpg", np.ascontiguousarray(pixels[..., ::-1]), quality)[1]
+            (folder / "images" / name).write_bytes(jpeg.tobytes())
+            cells = [int(present[a] != flipped) for a, flipped in zip(ATTRIBUTES, wrong, strict=True)]
+            rows.append([name, *cells, subset])
+    with (folder / "labels.csv").open(
+        "w", encoding="utf-8", newline=""
+    ) as file:  # last: the set is whole then
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["image", *ATTRIBUTES, "subset"])
-        for place, subset in enumerate(SCENES):
-            for number in range((scenes or SCENES)[subset]):
-                rng = np.random.default_rng([seed, place, number])
-                pixels, present = draw_scene(photos, rng)
-                wrong = rng.random(len(ATTRIBUTES)) < WRONG[subset]
-                name = f"{subset}-{number:04d}.jpg"
-                quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(70, 96))]
-                jpeg = cv2.imencode(".jpg", np.ascontiguousarray(pixels[..., ::-1]), quality)[1]
-                (folder / "images" / name).write_bytes(jpeg.tobytes())
-                cells = [int(present[a] != flipped) for a, flipped in zip(ATTRIBUTES, wrong, strict=True)]
-                writer.writerow([name, *cells, subset])
+        writer.writerows(rows)
     return folder / "labels.csv"
 
 

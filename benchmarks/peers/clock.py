@@ -28,7 +28,8 @@ class Task:
 
     table: a CSV with the columns `image` (relative to `images`), the attributes (1, 0 or NA) and `subset`.
     image_size: the side of the square the network sees, pixels.
-    backbone, backbone_args, weights: a timm model, what its constructor takes, a file of its weights or None for timm's own source.
+    backbone, backbone_args: a timm model, what its constructor takes.
+    weights: a file of its weights; None for timm's own source.
     scratch: {epochs, lr, batch_size} where the backbone has no weights and all of it trains; None to fine-tune.
     flips: whether an image may be mirrored.
     epochs: to stop early when debugging; None for as many as the contender's own way has.
