@@ -66,8 +66,8 @@ def learn(
         finish: end here, with the best epoch so far.
 
     Raises:
-        NumericalError: the loss stayed not finite before one epoch was through; a process that loads images was
-            ended from outside, and the training can go on.
+        NumericalError: the loss stayed not finite before one epoch was through.
+        RuntimeError: a process that loads images was ended from outside, and a checkpoint stands (`is_loader_death`).
         BundleError: `finish`, and no epoch is through.
         KeyboardInterrupt: it was asked to stop, and has saved what it had come to.
     """
@@ -194,12 +194,10 @@ def _end_with(error: Exception, setup: Setup, progress: Progress, saver: Saver |
     what = _gave_out(setup, error)
     if what is None:
         raise error
-    if saver is not None and is_loader_death(error):
+    if is_loader_death(error) and saver is not None:
         saver.wait()
-        if saver.has_saved:  # not once more now: PyTorch raises this anywhere, within a step too
-            raise NumericalError(
-                f"{what}; go on with --resume (and fewer --workers, where memory gave out)"
-            ) from error
+        if saver.has_saved:
+            raise error  # the run can go on from its checkpoint
     if progress.best is None:
         raise NumericalError(what) if isinstance(error, NumericalError) else error
     progress.stopped = FAILED + what  # what was learned is not lost with it
@@ -295,13 +293,18 @@ def _gave_out(setup: Setup, error: Exception) -> str | None:
     if isinstance(error, MemoryError) or is_out_of_memory(error):
         return "out of memory: try a smaller --batch-size or --image-size"
     if is_loader_death(error):
-        return f"a process that loads images was ended from outside ({error}); try fewer --workers"
+        return loader_death(error)
     return None
 
 
 def is_loader_death(error: BaseException) -> bool:
     """Whether PyTorch says that a process that loads images was ended from outside."""
     return isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
+
+
+def loader_death(error: BaseException) -> str:
+    """What to say of it."""
+    return f"a process that loads images was ended from outside ({str(error).strip()})"
 
 
 def _with_images(setup: Setup, error: NumericalError) -> str:

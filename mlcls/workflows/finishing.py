@@ -57,6 +57,7 @@ from mlcls.workflows.reporting import (
     report_page,
 )
 from mlcls.workflows.setup import Setup
+from mlcls.workflows.signals import Stop
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -76,6 +77,7 @@ def finish(
     out: Path,
     started: float,
     console: "Console",
+    stop: Stop,
 ) -> Record:
     """Tune thresholds on validation, score validation and test with the best weights, save all, show all.
 
@@ -83,6 +85,7 @@ def finish(
         iterations: epoch and loss of each optimizer step.
         record: of the run so far.
         started: when the run began, by `time.monotonic`.
+        stop: whether a person has ended the run meanwhile.
     """
     setup.classifier.load_state_dict(weights)
     try:
@@ -124,7 +127,7 @@ def finish(
             page = _draw(folder, setup, record, judgement, iterations, console)
             (folder / REPORT).write_text(page, encoding="utf-8")
         except Exception as error:
-            if is_unfinished(out) and _is_of_the_disk(error, folder):
+            if is_unfinished(out) and (stop.asked or _is_of_the_disk(error, folder)):
                 raise  # the training is kept, and goes on to a whole bundle once there is room
             undrawn = error  # raised again when the bundle stands: a picture does not cost the training
             if manifest["onnx"] is None:

@@ -19,7 +19,7 @@ class Asked(BaseException):
 
 @dataclass(slots=True)
 class Stop:
-    """patient: whether the first signal waits for the end of a step; asked: whether one has come meanwhile."""
+    """patient: whether the first signal waits for the end of a step; asked: whether one has come."""
 
     patient: bool = False
     asked: bool = False
@@ -45,10 +45,10 @@ def heed_signals() -> Iterator[Stop]:
     stop = Stop()
 
     def heard(number: int, frame: FrameType | None) -> None:
-        if stop.patient and not stop.asked:
-            stop.asked = True
-            return
-        raise KeyboardInterrupt
+        waits = stop.patient and not stop.asked
+        stop.asked = True
+        if not waits:
+            raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
         yield stop

@@ -15,7 +15,7 @@ from mlcls.bundle.files import METRICS, load_bundle, read_verified
 from mlcls.bundle.lock import hold_folder
 from mlcls.bundle.staging import prepare_folder
 from mlcls.bundle.unfinished import MANIFEST, how_to_go_on, is_unfinished, remove_checkpoint
-from mlcls.errors import Interrupted, RecipeError
+from mlcls.errors import Interrupted, MlclsError, NumericalError, RecipeError
 from mlcls.learning.checkpoint import Checkpoint
 from mlcls.recipe import Recipe, recipe_values
 from mlcls.reports.console import notes, say
@@ -25,7 +25,7 @@ from mlcls.workflows import finishing
 from mlcls.workflows.checkpoints import Progress, make_saver
 from mlcls.workflows.checks import check_names
 from mlcls.workflows.data import gather, subset_counts
-from mlcls.workflows.epochs import learn
+from mlcls.workflows.epochs import is_loader_death, learn, loader_death
 from mlcls.workflows.identity import check_recipe, check_unchanged, identity_of
 from mlcls.workflows.resuming import (
     begun_by,
@@ -105,6 +105,16 @@ def fit(
                 return _run(run, given, table, checkpoint)
         except KeyboardInterrupt as error:
             raise Interrupted(_how_to_go_on(out, str(error), stood)) from error
+        except Exception as error:
+            if is_loader_death(error) and not stop.asked and is_unfinished(out):
+                raise NumericalError(  # PyTorch raises it anywhere, within a step too
+                    f"{loader_death(error)}; go on with: {how_to_go_on(out)} (and fewer --workers, where memory gave "
+                    "out)"
+                ) from error
+            if not stop.asked or isinstance(error, MlclsError | OSError):
+                raise
+            # KeyboardInterrupt in the middle of compiled code, as when it is imported, can come out as another error
+            raise Interrupted(_how_to_go_on(out, "", stood)) from error
 
 
 def recipe_to_resume(out: Path, recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
@@ -185,7 +195,9 @@ def _run(run: _Run, given: Recipe | None, table: Any, checkpoint: Checkpoint | N
         stopped_because=learned.stopped_because,
     )
     best = learned.best_weights
-    return finishing.finish(setup, best, learned.val, learned.iterations, record, run.out, started, console)
+    return finishing.finish(
+        setup, best, learned.val, learned.iterations, record, run.out, started, console, run.stop
+    )
 
 
 def _finished_before(out: Path, console: Console) -> Record:

@@ -180,7 +180,8 @@ class Trial:
 
     def _fault_of_interrupt(self, folder: Path, ended: Ended) -> str | None:
         """What is wrong with how a run ended that was asked to."""
-        if ended.code == 0 or (ended.code == -signal.SIGTERM and ended.phase in ("set-up", "end")):
+        told = "error: interrupted" in ended.said  # and the second signal came on the way out
+        if ended.code == 0 or (ended.code == -signal.SIGTERM and (told or ended.phase in ("set-up", "end"))):
             return None
         if ended.code != 130 or "Traceback" in ended.said:
             return f"exit code {ended.code}: {ended.said[-1500:]}"

@@ -388,7 +388,8 @@ class Run:
         """
         self.folder, self.started = folder, time.monotonic()
         said = folder / "said.txt"
-        self._before = said.stat().st_size if said.exists() else 0
+        said.touch()
+        self._before = said.stat().st_size
         STATE.clear()
         self.pid = os.fork()
         if self.pid == 0:
