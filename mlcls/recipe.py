@@ -316,7 +316,10 @@ def read_recipe(name_or_path: str) -> dict[str, Any]:
     try:
         toml = path.read_text(encoding="utf-8-sig")
         values = tomllib.loads(toml)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # also: tables in tables without end, a number of 5,000 digits
         raise RecipeError(f"{path}: not a TOML file: {error}") from error
     known = [field.name for field in dataclasses.fields(Recipe)]
     faults = [

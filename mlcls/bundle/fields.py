@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from mlcls.images.preprocess import Preprocessing
+from mlcls.images.preprocess import FITS, INTERPOLATIONS, Preprocessing
+from mlcls.naming import find_refused
 from mlcls.scoring.line import Calibration, identity
 from mlcls.scoring.tuned import TunedThreshold
 
@@ -46,6 +47,13 @@ THRESHOLD_FIELDS: dict[str, Callable[[Any], bool]] = {
     "cross_fitted": _or_none(_is_number),
     "interval": _or_none(_are_numbers(2)),
 }
+MANIFEST_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "backbone": _is_text,
+    "backbone_args": lambda value: isinstance(value, dict),
+    "head": _is_text,
+    "dropout": _or_none(_is_number),
+    "seed": _is_count,
+}
 PREPROCESSING_FIELDS: dict[str, Callable[[Any], bool]] = {
     "image_size": lambda value: _is_count(value) and value <= LARGEST_SIDE,
     "fit": _is_text,
@@ -62,10 +70,17 @@ def _check(fields: Mapping[str, Any], checks: Mapping[str, Callable[[Any], bool]
             raise ValueError(f"{name} {value!r:.80}")
 
 
+def check_manifest(manifest: Mapping[str, Any]) -> None:
+    """Check those fields of `bundle.json` that are taken as they stand. Raises ValueError, OverflowError."""
+    _check(manifest, MANIFEST_FIELDS)
+
+
 def names_of(names: Any) -> tuple[str, ...]:
     """Attributes, in their order. Raises ValueError where they are none."""
     if not isinstance(names, list) or not names or not all(map(_is_text, names)):
         raise ValueError("attributes: expected a list of names")
+    if len(set(names)) < len(names) or any(map(find_refused, names)):
+        raise ValueError("attributes: expected different names, without control characters")
     return tuple(names)
 
 
@@ -79,6 +94,11 @@ def thresholds_of(rows: Any) -> tuple[TunedThreshold, ...]:
 def preprocessing_of(fields: Any) -> Preprocessing:
     """How images are prepared. Raises ValueError, TypeError, AttributeError, RecipeError where it says none of it."""
     _check(fields, PREPROCESSING_FIELDS)
+    for name, known in (("fit", FITS), ("interpolation", INTERPOLATIONS)):
+        if fields.get(name) is not None and fields[name] not in known:  # package.module:function is imported
+            raise ValueError(
+                f"{name} {fields[name]!r:.80}: expected one of {', '.join(known)}; a bundle names no code to import"
+            )
     arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     return Preprocessing(**arguments)
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlcls.bundle.fields import calibration_of, names_of, preprocessing_of, thresholds_of
+from mlcls.bundle.fields import calibration_of, check_manifest, names_of, preprocessing_of, thresholds_of
 from mlcls.bundle.unfinished import MANIFEST, how_to_go_on, is_unfinished
 from mlcls.bundle.writing import write_whole
 from mlcls.errors import BundleError, RecipeError
@@ -56,6 +56,7 @@ def load_bundle(folder: str | Path) -> Bundle:
     manifest = read_manifest(folder)
     thresholds = _unsealed(folder, THRESHOLDS)
     try:
+        check_manifest(manifest)
         attributes = names_of(manifest["attributes"])
         tuned = thresholds_of(thresholds["attributes"])
         preprocessing = preprocessing_of(manifest["preprocessing"])

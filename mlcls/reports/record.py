@@ -180,18 +180,20 @@ def to_json(record: Record) -> str:
     return re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text) + "\n"
 
 
-def from_json(text: str, source: str = "metrics.json") -> Record:
+def from_json(text: str | bytes, source: str = "metrics.json") -> Record:
     """The record that `to_json` wrote. Fields that this version does not know are passed over.
 
     Args:
-        text: the file's content.
+        text: the file's content, or its bytes in UTF-8.
         source: its path, for messages.
 
     Raises:
         BundleError: not JSON, another format, a field absent or of another type; the message names the field.
     """
     try:
-        tree = json.loads(text, parse_constant=_refuse_constant)
+        tree = json.loads(
+            text if isinstance(text, str) else text.decode("utf-8"), parse_constant=_refuse_constant
+        )
     except (ValueError, RecursionError) as error:
         raise BundleError(
             f"{source}: damaged, not valid JSON ({error}); restore it or train the bundle again"

@@ -74,7 +74,7 @@ def evaluate_bundle(
         BundleError, TableError, ImageError: what is wrong with the bundle, the table or its images.
     """
     bundle = load_bundle(model)
-    record = from_json(read_verified(bundle, METRICS).decode("utf-8"), str(bundle.folder / METRICS))
+    record = from_json(read_verified(bundle, METRICS), str(bundle.folder / METRICS))
     asked = subset
     said: tuple[str, ...] = ()
     if table is None:
