@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +117,88 @@ def test_unfinished_runs_are_left_out(runs):
     (fastai,) = [line for line in text.splitlines() if line.startswith("| fastai")]
     assert "5.2x" in fastai
     assert "10.4x" not in fastai
+
+
+def test_drawn_scenes_are_the_same_for_everybody(tmp_path):
+    import scenes
+
+    few, more = {"train": 3, "val": 2, "test": 1}, {"train": 4, "val": 2, "test": 1}
+    one = scenes.write_scenes(tmp_path / "one", scenes=few)
+    other = scenes.write_scenes(tmp_path / "other", scenes=more)
+    assert set(one.read_text().splitlines()) < set(other.read_text().splitlines())
+    names = [line.split(",")[0] for line in one.read_text().splitlines()[1:]]
+    photos = [[(path.parent / "images" / name).read_bytes() for name in names] for path in (one, other)]
+    assert photos[0] == photos[1]
+    assert len(set(photos[0])) == 6
+    third = scenes.write_scenes(tmp_path / "third", scenes=few, seed=1)
+    assert (third.parent / "images" / names[0]).read_bytes() != photos[0][0]
+
+
+def test_fog_and_darkness_are_what_the_pixels_say():
+    import scenes
+
+    scene = np.random.default_rng(0).random((scenes.DRAWN, scenes.DRAWN, 3), dtype=np.float32)
+    clear, foggy = (scenes.through_fog(scene, fog, np.random.default_rng(1)) for fog in (0.0, 1.0))
+    half = scenes.DRAWN // 2
+    lost = [foggy[part].std() / clear[part].std() for part in (slice(half), slice(half, None))]
+    assert lost[0] < lost[1] < 1  # above is farther away
+    light, dark = (scenes.photograph(scene, d, np.random.default_rng(1)) for d in (0.0, 1.0))
+    assert dark.mean() < 0.8 * light.mean()
+
+
+def test_mlcls_trains_on_the_drawn_scenes(tmp_path, monkeypatch, capsys):
+    """The flag, the task, one contender and the table; the contender in this process."""
+    import timm
+    import training
+    from safetensors.torch import save_file
+    from scenes import write_scenes
+
+    import mlcls.models.cnn  # noqa: F401 - it registers cnn4
+
+    weights = tmp_path / "cnn4.safetensors"
+    save_file(timm.create_model("cnn4").state_dict(), weights)
+    few = {"train": 24, "val": 12, "test": 12}
+    monkeypatch.setattr(training, "write_scenes", lambda folder: write_scenes(folder, scenes=few))
+    given = f"--generated --weights {weights} --backbone cnn4 --image-size 32 --epochs 1 --repeats 1"
+    given = [
+        "training.py",
+        *given.split(),
+        "--contenders",
+        training.OURS,
+        "--results",
+        str(tmp_path / "results"),
+    ]
+
+    def run_here(runs, contender, task, repeat):
+        import ours
+
+        own = tmp_path / "task.json"
+        own.write_text(json.dumps({**asdict(task), "flags": [*task.flags, "--workers", "0"]}))
+        monkeypatch.setattr("sys.argv", ["ours.py", str(own), str(runs.log(contender, repeat))])
+        ours.main()
+        with runs.log(contender, repeat).open("a") as file:
+            file.write(json.dumps({"what": "exit", "seconds": 1.0, "version": "v1"}) + "\n")
+
+    monkeypatch.setattr(training, "run", run_here)
+    monkeypatch.setattr("sys.argv", given)
+    training.main()
+    text = capsys.readouterr().out
+    assert "### generated-32: 24 train, 12 val, 12 test images, cnn4 from cnn4.safetensors, 32 px" in text
+    (row,) = [line for line in text.splitlines() if line.startswith(f"| {training.OURS}")]
+    assert 0 < float(row.split("|")[2].split("(")[0]) <= 1
+
+
+@pytest.mark.parametrize(
+    ("weights", "scratch", "expected"),
+    [
+        (None, None, {"pretrained": True}),
+        ("w.pth", None, {"pretrained": True, "pretrained_cfg_overlay": {"file": "w.pth"}}),
+        (None, {"epochs": 1}, {"pretrained": False}),
+    ],
+)
+def test_all_start_from_the_same_weights(weights, scratch, expected):
+    import training
+
+    rest = dict.fromkeys(("table", "images", "attributes", "image_size", "flips", "epochs", "seed", "flags"))
+    task = training.Task(**rest, backbone="cnn4", backbone_args={}, weights=weights, scratch=scratch)
+    assert task.timm_arguments() == expected
