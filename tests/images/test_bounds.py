@@ -18,6 +18,7 @@ from mlcls.images.claims import Header
 from mlcls.images.colour import decoded_to_rgb
 from mlcls.images.fingerprint import SIDE, shrink
 from mlcls.images.formats.gif import count_resets
+from mlcls.images.formats.vp8l import count_groups
 from mlcls.images.header import read_header
 from mlcls.images.load import decode_for, glance
 from mlcls.images.preprocess import Preprocessing
@@ -276,3 +277,68 @@ def test_a_float_tiff_with_premultiplied_alpha_lies_over_white() -> None:
 def test_a_jpeg_of_fill_bytes_or_of_countless_segments_ends_soon(fill: bytes) -> None:
     with pytest.raises(ImageError, match=r"^x: "):
         read_header(b"\xff\xd8\xff" + fill + b"\xd9", "x")
+
+
+def many_groups(groups: int, side: int) -> bytes:
+    """Lossless WebP data, after their header, of so many groups of code tables of one symbol each (RFC 9649)."""
+    bits: list[int] = []
+
+    def put(value: int, count: int) -> None:
+        bits.extend(value >> place & 1 for place in range(count))
+
+    def one(symbol: int) -> None:
+        put(0b101, 3)  # a simple code, one symbol, of 8 bits
+        put(symbol, 8)
+
+    def all_of_8_bits(size: int) -> None:
+        put(0, 1)
+        put(8, 4)  # lengths of 12 lengths' codes: those of 0 and 8 are 1
+        for place in range(12):
+            put(place in (2, 11), 3)
+        put(0, 1)
+        for symbol in range(size):
+            put(symbol < 256, 1)
+
+    put(0b100, 3)  # no transform, no cache; groups of their own
+    put(0, 3)  # for each 4 x 4 pixels
+    put(0, 1)
+    all_of_8_bits(280)
+    all_of_8_bits(256)
+    for symbol in (0, 255, 0):
+        one(symbol)
+    for tile in range((side // 4) ** 2):
+        for byte in ((tile % groups) & 255, (tile % groups) >> 8):
+            put(int(f"{byte:08b}"[::-1], 2), 8)
+    for _ in range(groups):
+        for symbol in (7, 8, 9, 255, 0):
+            one(symbol)
+    return np.packbits(np.array(bits, np.uint8), bitorder="little").tobytes()
+
+
+def webp_of_groups(groups: int, side: int) -> bytes:
+    body = b"\x2f" + (side - 1 | side - 1 << 14).to_bytes(4, "little") + many_groups(groups, side)
+    body += bytes(len(body) & 1)
+    return b"RIFF" + struct.pack("<I", len(body) + 12) + b"WEBPVP8L" + struct.pack("<I", len(body)) + body
+
+
+def test_the_groups_of_a_lossless_webp_are_counted_as_the_decoder_makes_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from mlcls.images.formats import webp
+
+    data = webp_of_groups(200, 64)
+    assert (decode_image(data, "x") == (8, 7, 9)).all()
+    assert count_groups(data[25:], 64, 64) == 200
+    monkeypatch.setattr(webp, "UNCOUNTED", 0)
+    assert read_header(data, "x").memory - 4 * 64 * 64 - 256 * 64 <= 200 * webp.LARGEST_GROUP
+    with pytest.raises(ImageError, match=r"^x: "):
+        read_header(data[:16] + struct.pack("<I", 60) + data[20:80], "x")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_what_a_writer_makes_has_few_groups(mode: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (60, 83, 4), dtype=np.uint8)
+    image = Image.fromarray(noise // 64 * 64).convert("RGB")
+    image = image.convert("P", colors=7).convert("RGB") if mode == "P" else image.convert(mode)
+    data = encode(image, "WEBP", lossless=True)
+    assert 1 <= count_groups(data[data.index(b"VP8L") + 13 :], 83, 60) <= 21 * 15
