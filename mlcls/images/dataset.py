@@ -5,8 +5,10 @@ and the epoch reaches persistent workers inside each item's key. Any number of w
 middle of an epoch, give the same bytes.
 """
 
+import multiprocessing
 import os
 import signal
+import sys
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
@@ -311,6 +313,25 @@ def _start_worker(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # SIGTERM to a whole group ends a worker too; had it died of it, torch would raise wherever the training process is
     signal.signal(signal.SIGTERM, _end_in_order)
+    # torch ends the workers of a process that died, but not where it died before they looked whose they are
+    parent = multiprocessing.parent_process()
+    if (
+        sys.platform != "win32"
+        and parent is not None
+        and os.getppid() != parent.pid
+        and not _is_there(parent.pid)
+    ):
+        os._exit(0)
+
+
+def _is_there(process: int | None) -> bool:
+    try:
+        os.kill(process or 0, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another's by now, or a system that does not tell
+        return True
+    return True
 
 
 def _end_in_order(number: int, frame: FrameType | None) -> None:
