@@ -304,7 +304,7 @@ def table(runs: Runs) -> str:
     task = Task(**kept)
     labels = task.rows("test")[task.attributes].to_numpy(np.float32)
     counts = ", ".join(f"{len(task.rows(subset)):,} {subset}" for subset in ("train", "val", "test"))
-    repeats = [r for r in range(100) if any(runs.log(contender, r).is_file() for contender in CONTENDERS)]
+    repeats = [r for r in range(100) if any(runs.lines(contender, r) for contender in CONTENDERS)]  # ended
     rows = [row for contender in CONTENDERS if (row := table_row(runs, contender, repeats, labels))]
     own = f"from {Path(task.weights).name}" if task.weights else "from timm's own weights"
     start = "from nothing" if task.scratch else own
