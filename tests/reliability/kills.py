@@ -183,10 +183,10 @@ class Trial:
         told = "error: interrupted" in ended.said  # and the second signal came on the way out
         if ended.code == 0 or (ended.code == -signal.SIGTERM and (told or ended.phase in ("set-up", "end"))):
             return None
-        if ended.code != 130 or "Traceback" in ended.said:
+        if ended.code != 130 or ("Traceback" in ended.said and not told):
             return f"exit code {ended.code}: {ended.said[-1500:]}"
         stands = (folder / "out" / "checkpoint" / "manifest.json").exists()
-        last = ended.said.strip().splitlines()[-1]
+        last = [line for line in ended.said.splitlines() if line.startswith("error: ")][-1]
         if stands and "--resume" not in last:
             return f"does not say how to go on: {last}"
         new = (folder / "out" / "bundle.json").exists() and self._first(folder) == "--resume"
