@@ -58,7 +58,12 @@ def _evaluate(argv: Sequence[str] | None) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     add_recipe_flags(parser, (TABLE,), without=("labels", "val_labels", "test_labels", "split"))
     arguments = parser.parse_args(argv)
-    table = table_recipe(arguments.labels, recipe_flags(arguments))
+    flags, pictures = recipe_flags(arguments), None
+    if arguments.labels is None and arguments.report and flags.get("images"):
+        pictures = Path(flags.pop("images"))  # those of the saved predictions, for the report
+        if not pictures.is_dir():
+            raise RecipeError(f"--images {pictures}: there is no such folder")
+    table = table_recipe(arguments.labels, flags)
     check_device(arguments.device, table)
     if table is None and arguments.engine != "auto":
         raise RecipeError(
@@ -79,6 +84,7 @@ def _evaluate(argv: Sequence[str] | None) -> int:
         device=arguments.device,
         engine=arguments.engine,
         progress_console=console_on(sys.stderr),
+        pictures=pictures,
     )
     if arguments.format == "json":
         facts = {"source": evaluated.source, "subset": evaluated.asked, "notes": list(evaluated.notes)}
@@ -88,7 +94,8 @@ def _evaluate(argv: Sequence[str] | None) -> int:
         show_evaluated(console_on(sys.stdout), evaluated)
     if arguments.report:
         write_report(Path(arguments.report), evaluated)
-        console_on(sys.stderr).print(f"written: {arguments.report}", soft_wrap=True)
+        without = "" if table or pictures else " (with --images DIR it shows the pictures of mistakes)"
+        console_on(sys.stderr).print(f"written: {arguments.report}{without}", soft_wrap=True)
     return 0
 
 

@@ -111,6 +111,7 @@ class Recipe:
         group=TABLE,
         kind=number,
         least=0,
+        below=1e9,
     )
     max_pixels: int = _setting(
         200_000_000,
@@ -143,6 +144,7 @@ class Recipe:
         group=IMAGES,
         kind=integer,
         least=8,
+        below=8193,  # 200 MB an image: beyond it no machine has room for a batch
     )
     fit: str = _setting("squash", "how an image becomes square: squash, crop or pad", group=IMAGES)
     augment: str = _setting("rich", "none, light (flip) or rich", group=IMAGES)
@@ -160,7 +162,7 @@ class Recipe:
         below=2**63,
     )
     workers: int | str = _setting(
-        "auto", "processes that load images", group=TRAINING, kind=auto_integer, least=0
+        "auto", "processes that load images", group=TRAINING, kind=auto_integer, least=0, below=1025
     )
     unfreeze_epoch: int = _setting(
         3, "first epoch of the second stage (0: one stage only)", group=TRAINING, kind=integer, least=0
@@ -170,16 +172,18 @@ class Recipe:
         "what trains beside the head then: none, last (the backbone's last stage), all, module names",
         group=TRAINING,
     )
-    lr_head: float = _setting(2e-3, "learning rate of the first stage", group=TRAINING, kind=number, least=0)
+    lr_head: float = _setting(
+        2e-3, "learning rate of the first stage", group=TRAINING, kind=number, least=0, below=1e6
+    )
     lr_finetune: float = _setting(
-        1e-4, "learning rate of the second stage", group=TRAINING, kind=number, least=0
+        1e-4, "learning rate of the second stage", group=TRAINING, kind=number, least=0, below=1e6
     )
     optimizer: str = _setting("adamw", "adam, adamw or sgd", group=TRAINING)
     optimizer_args: dict[str, Any] = _setting(
         {}, "numbers of the optimizer", group=TRAINING, kind=key_values, metavar="KEY=VALUE"
     )
     weight_decay: float = _setting(
-        1e-4, "not applied to biases and norms", group=TRAINING, kind=number, least=0
+        1e-4, "not applied to biases and norms", group=TRAINING, kind=number, least=0, below=1e6
     )
     schedule: str = _setting("cosine", "none, step, plateau or cosine", group=TRAINING)
     schedule_args: dict[str, Any] = _setting(
@@ -236,6 +240,7 @@ class Recipe:
         group=TRAINING,
         kind=integer,
         least=0,
+        below=100_001,
     )
     device: str = _setting("auto", "auto, cpu, cuda, cuda:N or mps", group=TRAINING)
     precision: str = _setting("auto", "auto, fp32, bf16 or fp16", group=TRAINING)
@@ -253,6 +258,7 @@ class Recipe:
         group=TRAINING,
         kind=number,
         least=0,
+        below=1e9,
     )
     compile: str = _setting(
         "off", "on: torch.compile, worth its minutes on a GPU", group=TRAINING, choices=("off", "on")
@@ -295,7 +301,7 @@ def _checked(field: "dataclasses.Field[Any]", value: Any) -> Any:
         if rules["least"] is not None and value < rules["least"]:
             raise ValueError(f"expected at least {rules['least']}, got {value!r}")
         if rules["below"] is not None and value >= rules["below"]:
-            raise ValueError(f"expected less than {rules['below']}, got {value!r}")
+            raise ValueError(f"expected less than {rules['below']:,g}, got {value!r}")
     if rules["choices"] and value not in rules["choices"]:
         raise ValueError(f"expected {' or '.join(rules['choices'])}, got '{value}'")
     return value

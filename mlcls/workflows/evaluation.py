@@ -60,6 +60,7 @@ def evaluate_bundle(
     device: str = "auto",
     engine: str = "auto",
     progress_console: "Console",
+    pictures: Path | None = None,
 ) -> Evaluated:
     """Score a bundle at the thresholds it has now.
 
@@ -68,6 +69,8 @@ def evaluate_bundle(
         subset: `val` or `test`; by itself test, val where the run had no test. With a table: only its images that
             the run had in this subset; by itself all.
         resamples: of the bootstrap; 0 leaves intervals out.
+        pictures: the folder of the saved predictions' images, for the report. Not the one that the bundle names: who
+            made it could have any file of this machine read.
         device, engine: of the prediction, see `mlcls.bundle.predictor.Predictor`.
 
     Raises:
@@ -80,7 +83,7 @@ def evaluate_bundle(
     if table is None:
         asked = asked or _last_subset(bundle)
         predictions, groups = saved_predictions(bundle, asked)
-        source, images_dir = f"the {SUBSET_NAMES[asked]} subset", _images_dir(record)
+        source, images_dir = f"the {SUBSET_NAMES[asked]} subset", pictures
     else:
         from mlcls.workflows.prediction import predict_table  # for this alone
 
@@ -178,9 +181,3 @@ def saved_predictions(bundle: Bundle, subset: str) -> tuple[Predictions, NDArray
 
 def _last_subset(bundle: Bundle) -> str:
     return "test" if "predictions-test.csv" in bundle.manifest["files"] else "val"
-
-
-def _images_dir(record: Record) -> Path | None:
-    """Where the run's images stood, if they stand there still."""
-    folder = record.data.images_dir
-    return Path(folder) if folder is not None and Path(folder).is_dir() else None

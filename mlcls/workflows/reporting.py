@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mlcls.errors import ImageError
 from mlcls.images.read import read_image
+from mlcls.labels.locate import ImageFolder
 from mlcls.reports.html import ConfidentError, Picture, report_html
 from mlcls.reports.record import AttributeCount, Record
 from mlcls.reports.thumbnails import thumbnail
@@ -298,7 +299,10 @@ def _mistakes(record: Record, judged: Judged) -> list[ConfidentError]:
 def _thumbnail(images_dir: Path | None, name: str) -> bytes | None:
     if images_dir is None:
         return None
+    found = ImageFolder(images_dir).find_quietly(name)  # a name from a file may lead anywhere
+    if found is None:
+        return None
     try:
-        return thumbnail(read_image(images_dir / name))
+        return thumbnail(read_image(images_dir / found))
     except ImageError:
         return None

@@ -221,7 +221,8 @@ def _pos_weight(
     if recipe.pos_weight == "auto":
         return pos_weight_from(labels, recipe.pos_weight_cap)
     try:
-        weights = np.array([float(part) for part in recipe.pos_weight.split(",")], dtype=np.float32)
+        with np.errstate(over="ignore"):  # 1e39 becomes infinite in float32, and is refused below
+            weights = np.array([float(part) for part in recipe.pos_weight.split(",")], dtype=np.float32)
     except ValueError:
         weights = np.array([], dtype=np.float32)
     if weights.shape != (len(attributes),) or not (np.isfinite(weights) & (weights > 0)).all():

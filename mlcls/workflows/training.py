@@ -86,12 +86,9 @@ def fit(
         )
     if finish and not resume:
         raise RecipeError("--finish: ends an unfinished run; say --resume --finish")
-    given = None
-    if not (recipe is None and labels is None and images is None):
-        given = _with_data(recipe or Recipe(), labels, images)
-        check_names(given)
-    table = None if labels is None or isinstance(labels, str | Path) else labels
-    prepare_folder(out, overwrite=overwrite, resume=resume)
+    given = _Given(recipe, labels, images)
+    if recipe is not None:
+        check_names(given.over(recipe))
     stood = bundle_digest(out)
     with heed_signals() as stop:
         try:
@@ -102,7 +99,7 @@ def fit(
                 if resume and checkpoint is None and (out / MANIFEST).is_file():
                     return _finished_before(out, console)
                 run = _Run(out, console, stop, command, started, finish)
-                return _run(run, given, table, checkpoint)
+                return _run(run, given, checkpoint)
         except KeyboardInterrupt as error:
             raise Interrupted(_how_to_go_on(out, str(error), stood)) from error
         except Exception as error:
@@ -147,22 +144,45 @@ class _Run:
     finish: bool
 
 
-def _run(run: _Run, given: Recipe | None, table: Any, checkpoint: Checkpoint | None) -> Record:
+@dataclass(frozen=True)
+class _Given:
+    """The recipe that `fit` was given, and what stands in the place of two of its settings."""
+
+    recipe: Recipe | None
+    labels: Any
+    images: str | Path | None
+
+    @property
+    def table(self) -> Any:
+        """The labels where they are a DataFrame."""
+        return None if self.labels is None or isinstance(self.labels, str | Path) else self.labels
+
+    def over(self, recipe: Recipe) -> Recipe:
+        """A recipe with these labels and images."""
+        changes: dict[str, Any] = {}
+        if self.labels is not None:
+            changes["labels"] = str(self.labels) if self.table is None else "DataFrame"
+        if self.images is not None:
+            changes["images"] = str(self.images)
+        return dataclasses.replace(recipe, **changes)
+
+
+def _run(run: _Run, given: _Given, checkpoint: Checkpoint | None) -> Record:
     """The run itself, in a folder that no other run writes to."""
     console, started = run.console, run.started
     earlier = None if checkpoint is None else read_earlier(checkpoint)
     if earlier is None:
-        recipe = given or Recipe()
+        recipe = given.over(given.recipe or Recipe())
         begun = begun_by(run.command, recipe, run.out)
     else:
         begun = earlier.begun
-        recipe = given or recipe_of(earlier)
+        recipe = given.over(given.recipe or recipe_of(earlier))
         check_recipe(begun.recipe, recipe)
         started -= earlier.seconds
         torch.set_num_threads(begun.threads)  # on which the last bits of sums depend
     check_names(recipe)
     preprocessing = preprocessing_for(recipe)
-    data = gather(recipe, console, table, preprocessing=preprocessing)
+    data = gather(recipe, console, given.table, preprocessing=preprocessing)
     if earlier is not None:
         check_unchanged(identity_before(earlier.checkpoint), identity_of(data), data.table.report.source)
     show_data(
@@ -205,7 +225,7 @@ def _finished_before(out: Path, console: Console) -> Record:
     remove_checkpoint(out)  # the run was ended after its last file
     say(console, f"{out} holds a finished bundle: nothing is left to do (--overwrite trains anew)")
     bundle = load_bundle(out)
-    return from_json(read_verified(bundle, METRICS).decode("utf-8"), str(out / METRICS))
+    return from_json(read_verified(bundle, METRICS), str(out / METRICS))
 
 
 def _how_to_go_on(out: Path, said: str, stood: str | None) -> str:
@@ -231,14 +251,3 @@ def _where(progress: Progress) -> str:
     if position.ended:
         epoch, step = epoch + 1, 0
     return f"resumed at epoch {epoch}, step {step}"
-
-
-def _with_data(recipe: Recipe, labels: Any, images: str | Path | None) -> Recipe:
-    changes: dict[str, Any] = {}
-    if isinstance(labels, str | Path):
-        changes["labels"] = str(labels)
-    elif labels is not None:
-        changes["labels"] = "DataFrame"
-    if images is not None:
-        changes["images"] = str(images)
-    return dataclasses.replace(recipe, **changes)

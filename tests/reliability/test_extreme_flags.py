@@ -103,6 +103,16 @@ def test_numbers_of_a_recipe_file_are_held_to_the_same(toml: str, tmp_path: Path
         build_recipe(str(path))
 
 
+@pytest.mark.parametrize(
+    "toml", [f"epochs = {'9' * 5000}", "names = " + "[" * 100_000, "a = " + "{b = " * 100_000]
+)
+def test_what_no_toml_parser_reads_is_a_sentence(toml: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(toml)
+    with pytest.raises(RecipeError, match="not a TOML file"):
+        build_recipe(str(path))
+
+
 def refused(
     command: Command, flags: list[str], expected: str, capsys: pytest.CaptureFixture[str], code: int = 2
 ) -> None:
@@ -127,6 +137,12 @@ def refused(
         ("--image-size 0", "--image-size: expected at least 8"),
         ("--image-size 1e999", "--image-size: expected a whole number"),
         ("--workers -1", "--workers: expected at least 0"),
+        ("--workers 1000000", "--workers: expected less than 1,025"),
+        ("--image-size 1099511627776", "--image-size: expected less than 8,193"),
+        ("--lr-finetune 1e38", "--lr-finetune: expected less than 1e+06"),
+        ("--cache-gb 1e308", "--cache-gb: expected less than 1e+09"),
+        ("--image-cache-gb 1e308", "--image-cache-gb: expected less than 1e+09"),
+        ("--resamples 1000000000000", "--resamples: expected less than 100,001"),
         ("--lr-head NaN", "--lr-head: expected a finite number"),
         ("--lr-head 1e999", "--lr-head: expected a finite number"),
         ("--lr-finetune -1", "--lr-finetune: expected at least 0"),
@@ -174,6 +190,14 @@ def test_train_refuses_in_a_sentence_and_writes_nothing(
     base = ["--labels", str(toy), "--out", str(out), "--backbone", "cnn4", "--weights", "none"]
     refused(train.main, [*base, *flags.split()], expected, capsys)
     assert not out.exists()
+
+
+def test_a_weight_that_float32_cannot_hold_is_refused(
+    toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--labels", str(toy), "--out", str(tmp_path / "o"), "--backbone", "cnn4", "--weights", "none"]
+    assert train.main([*flags, "--image-size", "8", "--pos-weight", "1e39,1,1"]) == 2
+    assert "error: --pos-weight: expected auto, none, or 3 positive numbers" in capsys.readouterr().err
 
 
 def test_a_message_steers_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
