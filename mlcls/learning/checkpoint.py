@@ -8,7 +8,7 @@ import contextlib
 import errno
 import stat
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,8 @@ class Checkpoint:
         Raises:
             BundleError: it is missing or damaged.
         """
+        if role not in self.kept:
+            raise BundleError(f"{self.folder / MANIFEST}: names no file of '{role}'; {_LOST}")
         kept = self.kept[role]
         path = self.folder / kept.file
         try:
@@ -96,18 +98,28 @@ def write_checkpoint(
             kept[role] = what
         else:
             if id(what) not in written:
-                written[id(what)] = _write_tensors(folder, f"{role}-{number}{TENSORS}", what)
+                try:
+                    written[id(what)] = _write_tensors(folder, f"{role}-{number}{TENSORS}", what)
+                except OSError:  # a full disk is not to be filled further by each attempt
+                    _remove_all(
+                        folder, [f"{role}-{number}{TENSORS}", *(one.file for one in written.values())]
+                    )
+                    raise
             kept[role] = written[id(what)]
     durable.flush_folder(folder)
     files = {role: [one.file, one.sha256] for role, one in kept.items()}
     manifest = seal({"format": FORMAT, "number": number, "state": state, "files": files})
     durable.write_whole(folder / MANIFEST, manifest)
     names = {one.file for one in kept.values()}
-    with contextlib.suppress(OSError):  # left-overs cost room, not the checkpoint
-        for path in folder.glob(f"*{TENSORS}"):
-            if path.name not in names:
-                durable.remove(path)
+    _remove_all(folder, [path.name for path in folder.glob(f"*{TENSORS}") if path.name not in names])
     return kept
+
+
+def _remove_all(folder: Path, names: Sequence[str]) -> None:
+    """Remove files that no manifest names; those that stay cost room, not the checkpoint."""
+    with contextlib.suppress(OSError):
+        for name in names:
+            durable.remove(folder / name)
 
 
 def _write_tensors(folder: Path, name: str, tensors: Tensors) -> Kept:
@@ -144,7 +156,7 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{path}: lacks or misnames a field ({error}); {_LOST}") from error
     for one in kept.values():
-        if Path(one.file).name != one.file or one.file in ("", ".", ".."):
+        if Path(one.file).name != one.file or one.file in ("", ".", "..") or "\0" in one.file:
             raise BundleError(f"{path}: names a file outside of its folder, '{one.file}'")
     return Checkpoint(folder, number, state, kept)
 
@@ -166,7 +178,7 @@ class Writer:
         self._turn = threading.Condition()
         self._waiting: Callable[[], None] | None = None
         self._busy = False
-        self._problem: OSError | None = None
+        self._problem: BaseException | None = None
         self._thread: threading.Thread | None = None
 
     def submit(self, job: Callable[[], None]) -> None:
@@ -178,7 +190,7 @@ class Writer:
                 self._thread = threading.Thread(target=self._run, name="write-checkpoint", daemon=True)
                 self._thread.start()
 
-    def wait(self) -> OSError | None:
+    def wait(self) -> BaseException | None:
         """Wait until nothing is left to do; what the last job failed with, once."""
         with self._turn:
             while self._busy:
@@ -186,8 +198,8 @@ class Writer:
             problem, self._problem = self._problem, None
             return problem
 
-    def problem(self) -> OSError | None:
-        """What a job failed with since it was asked last; does not wait."""
+    def problem(self) -> BaseException | None:
+        """What the last job that ended failed with, once; does not wait."""
         with self._turn:
             problem, self._problem = self._problem, None
             return problem
@@ -200,13 +212,10 @@ class Writer:
                     self._busy = False
                     self._turn.notify_all()
                     return
+            problem: BaseException | None = None
             try:
                 job()
-            except OSError as error:
-                with self._turn:
-                    self._problem = error
-            except BaseException:
-                with self._turn:
-                    self._busy, self._waiting = False, None
-                    self._turn.notify_all()
-                raise
+            except BaseException as error:  # of any kind: who waits has to know that nothing was written
+                problem = error
+            with self._turn:
+                self._problem = problem

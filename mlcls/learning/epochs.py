@@ -219,6 +219,7 @@ def _train_epoch(
     on_step: Callable[[StepInfo], None] | None,
 ) -> TrainedEpoch:
     """The steps of an epoch that are left, summed up with those that were done before."""
+    _check_finite(position, give_up_after)  # a checkpoint may be older than the look at its last step
     start = time.perf_counter() - position.seconds
     if not position.losses:
         position.lr = _highest_lr(stepper.optimizer)

@@ -68,6 +68,8 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for index, values in state["state"].items():
+        if not (isinstance(index, int) and isinstance(values, dict)):
+            continue  # what an optimizer from outside keeps of all parameters together
         for name, value in values.items():
             if isinstance(value, Tensor) and value.shape == parameters[index].shape and value.ndim:
                 values[name] = torch.empty_like(parameters[index], dtype=value.dtype).copy_(value)

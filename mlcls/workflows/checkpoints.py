@@ -1,5 +1,6 @@
 """The checkpoints of a run: what a training has come to, copied between two steps, and written beside it."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -105,7 +106,8 @@ class Saver:
         self.folder, self.first = out / CHECKPOINT, first
         self._setup, self.progress, self._begun, self._started = setup, progress, begun, started
         self._writer = Writer()
-        self._last = time.monotonic()
+        # the first step is saved at once: what a run was begun with stands from then on, to go on with no other flag
+        self._last = -math.inf if earlier is None else time.monotonic()
         self._number = 0 if earlier is None else earlier.checkpoint.number
         # files that stand already; BEST and SCORES with the epoch that they are of
         self._kept: dict[str, Kept] = {}
@@ -128,44 +130,44 @@ class Saver:
         """Whether a checkpoint of this run stands."""
         return FIRST in self._kept
 
-    def save(self, *, wait: bool = False) -> None:
-        """Copy the state as it is, and have it written; `wait` until it is on the disk.
+    def save(self, *, wait: bool = False) -> str | None:
+        """Copy the state as it is, and have it written; with `wait`, until it is on the disk.
 
-        Raises:
-            OSError: with `wait`: it could not be written.
+        Returns:
+            why it is not on the disk, as far as that is known: always with `wait`.
         """
+        self._last = time.monotonic()
         try:
             state, tensors = self._copy()
         except RecipeError as error:
             self._told(str(error))
-            return
-        self._last = time.monotonic()
+            return str(error)
         unsaved = sum(store.unsaved_seconds for store in self._stores.values())
         rows = (
             unsaved >= 30 * self._setup.recipe.checkpoint_minutes
         )  # what is soon computed is not worth the disk
         self._exposed = 0.0 if rows else unsaved
         self._writer.submit(partial(self._write, state, tensors, self.progress.best, rows))
-        if wait:
-            problem = self._writer.wait()
-            if problem is not None:
-                raise problem
-        self._tell_of(self._writer.problem())
+        return self.wait() if wait else self._tell_of(self._writer.problem())
 
-    def wait(self) -> None:
-        """Wait until the last checkpoint is on the disk, or has failed."""
-        self._tell_of(self._writer.wait())
+    def wait(self) -> str | None:
+        """Wait until the last checkpoint is on the disk, or has failed; then why."""
+        return self._tell_of(self._writer.wait())
 
-    def _tell_of(self, problem: OSError | None) -> None:
-        if problem is not None:
-            self._told(
-                f"a checkpoint could not be written ({problem.strerror or problem}); the last one stands"
-            )
+    def _tell_of(self, problem: BaseException | None) -> str | None:
         if (unsaved := self._rows_problem) is not None:
             self._told(
-                f"what the frozen part computed could not be kept ({unsaved.strerror or unsaved}); after a kill it is "
+                f"{self.folder}: what the frozen part computed could not be kept ({_why(unsaved)}); after a kill it is "
                 "computed again"
             )
+        if problem is None:
+            return None
+        stands = "the one before stands" if self.has_saved else "none stands yet"
+        self._told(
+            f"{self.folder}: a checkpoint could not be written ({_why(problem)}); {stands}, the training goes on, and "
+            "the next one is tried in time"
+        )
+        return _why(problem)
 
     def _told(self, problem: str) -> None:
         if problem not in self._problems:
@@ -240,6 +242,11 @@ class Saver:
         kept = write_checkpoint(self.folder, self._number, state, files)
         self._kept = {role: kept[role] for role in (FIRST, RUN, BEST, SCORES) if role in kept}
         self._best_epoch = None if best is None else best.epoch
+
+
+def _why(problem: BaseException) -> str:
+    """What went wrong, in words; an error without any, as MemoryError, by its name."""
+    return (problem.strerror if isinstance(problem, OSError) else None) or str(problem) or repr(problem)
 
 
 def _as_tensor(losses: list[float | None]) -> Tensor:

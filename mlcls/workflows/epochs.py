@@ -11,7 +11,7 @@ from rich.console import Console
 from torch import Tensor
 
 from mlcls.errors import BundleError, ImageError, MlclsError, NumericalError, is_out_of_memory
-from mlcls.learning.epochs import StepInfo, TrainedEpoch, run_epochs
+from mlcls.learning.epochs import TrainedEpoch, run_epochs
 from mlcls.learning.losses import masked_loss
 from mlcls.learning.steps import Batch
 from mlcls.models.forward import predict_logits, to_scores
@@ -113,7 +113,8 @@ def _run_epochs(
     """The epochs that are left; `progress.stopped` says in the end why there are no more."""
     recipe = setup.recipe
 
-    def on_step(step: StepInfo) -> None:
+    def between() -> None:
+        """Between two steps, or two batches of validation."""
         stop.check()
         if saver is not None and saver.due():
             saver.save()
@@ -128,12 +129,12 @@ def _run_epochs(
         clip_norm=recipe.clip_norm or None,
         accumulate=recipe.accumulate,
         train_mode=lambda _: _train_mode(setup.model),
-        on_step=on_step,
+        on_step=lambda _: between(),
         feedback=progress.feedback,
         running=progress.running,
     )
     for trained in epochs:
-        row, scores = _validate(setup, trained, table, stop)
+        row, scores = _validate(setup, trained, table, between)
         if on_epoch is not None:
             on_epoch(setup, row)
         improved = _take_in(setup, progress, first, trained, row, scores)
@@ -182,10 +183,9 @@ def _interrupted(saver: Saver | None, progress: Progress) -> BaseException:
     where = f"interrupted in epoch {position.epoch}, after step {len(position.losses)}"
     if saver is None:
         return KeyboardInterrupt(where)
-    try:
-        saver.save(wait=True)
-    except OSError as error:
-        return KeyboardInterrupt(f"{where}, which could not be saved ({error.strerror or error})")
+    problem = saver.save(wait=True)
+    if problem is not None:
+        return KeyboardInterrupt(f"{where}, which could not be saved ({problem})")
     return KeyboardInterrupt(f"{where}, which is saved")
 
 
@@ -231,15 +231,19 @@ def _train_mode(model: StagedClassifier) -> None:
 
 
 def _validate(
-    setup: Setup, trained: TrainedEpoch, table: EpochTable, stop: Stop
+    setup: Setup, trained: TrainedEpoch, table: EpochTable, between: Callable[[], None]
 ) -> tuple[EpochFigures, NDArray[np.float32]]:
-    """The epoch's figures on validation, at threshold 0.5, and the scores [n, A] they come from."""
+    """The epoch's figures on validation, at threshold 0.5, and the scores [n, A] they come from.
+
+    Args:
+        between: called after each batch; what it raises ends the validation.
+    """
     started = time.monotonic()
     table.start_validation(len(setup.val.dataset))
 
     def on_batch(images: int) -> None:
         table.advance(images)
-        stop.check()
+        between()
 
     logits, labels = predict(setup, running_feed(setup).val(), on_batch)
     total, known = masked_loss(

@@ -1,0 +1,104 @@
+"""Runs that end early: what one was begun with stands after its first step, or it says that it does not."""
+
+import errno
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toy_data import TINY, write_toy
+
+from mlcls import durable, train
+from mlcls.learning import epochs as learning_epochs
+from mlcls.learning.checkpoint import read_checkpoint
+from mlcls.learning.optimizers import build_optimizer
+from mlcls.workflows import epochs as workflow_epochs
+from mlcls.workflows.checkpoints import Saver
+
+SHORT = ["--precision", "fp32", "--epochs", "1", "--batch-size", "8", "--resamples", "0"]
+FLAGS = ["--labels", "labels.txt", *TINY, *SHORT]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_toy(tmp_path, images=32)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mlcls.workflows.finishing._draw", lambda *arguments: "")
+
+
+def end_at(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, call: int, signals: int) -> None:
+    """So many Ctrl-C at the n-th call of a function."""
+    original, count = getattr(module, name), 0
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        nonlocal count
+        count += 1
+        for _ in range(signals * (count == call)):
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(*arguments, **named)
+
+    monkeypatch.setattr(module, name, counted)
+
+
+def test_after_the_first_step_a_run_goes_on_with_no_other_flag(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        # the second signal ends it at once, as a kill does
+        end_at(patch, learning_epochs, "take_step", 2, signals=2)
+        assert train.main([*FLAGS, "--seed", "3", "--out", "out"]) == 130
+    found = read_checkpoint(Path("out/checkpoint"))
+    assert found is not None
+    assert found.state["begun"]["recipe"]["seed"] == 3
+    capsys.readouterr()
+    assert train.main(["--out", "out", "--resume"]) == 0
+    assert "resumed at epoch 0, step 1" in capsys.readouterr().err
+
+
+def test_ctrl_c_where_nothing_can_be_saved_does_not_say_that_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(durable, "write_flushed", full)
+    end_at(monkeypatch, learning_epochs, "take_step", 2, signals=1)
+    assert train.main([*FLAGS, "--out", "out"]) == 130
+    said = capsys.readouterr().err
+    assert "which could not be saved (No space left on device)" in said
+    assert "which is saved" not in said
+
+
+def test_an_optimizer_whose_state_has_no_form_is_not_said_to_be_saved(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def odd(*arguments: Any, **named: Any) -> Any:
+        optimizer = build_optimizer(*arguments, **named)
+        optimizer.param_groups[0]["odd"] = object()
+        return optimizer
+
+    monkeypatch.setattr("mlcls.workflows.setup.build_optimizer", odd)
+    end_at(monkeypatch, learning_epochs, "take_step", 2, signals=1)
+    assert train.main([*FLAGS, "--out", "out"]) == 130
+    said = capsys.readouterr().err
+    assert "which is saved" not in said
+    assert "which could not be saved (--optimizer" in said
+
+
+def test_a_checkpoint_that_is_due_in_validation_is_made_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    predict, validating = workflow_epochs.predict, False
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        nonlocal validating
+        validating = True
+        return predict(*arguments, **named)
+
+    monkeypatch.setattr(workflow_epochs, "predict", counted)
+    monkeypatch.setattr(Saver, "due", lambda saver: validating)
+    end_at(monkeypatch, workflow_epochs, "evaluate", 1, signals=2)  # after the last batch of validation
+    assert train.main([*FLAGS, "--out", "out"]) == 130
+    found = read_checkpoint(Path("out/checkpoint"))
+    assert found is not None
+    assert found.tensors("step")["losses"].numel() == 3  # of 22 images in batches of 8
+    assert not found.state["position"]["ended"]
