@@ -66,6 +66,19 @@ def test_images_that_the_run_knows_are_told(
     assert entry["notes"][0].startswith(told)
 
 
+def test_pictures_are_read_from_the_folder_that_a_person_names_alone(
+    toy: Path, toy_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report, flags = tmp_path / "report.html", ["--model", str(toy_bundle), "--report"]
+    assert evaluate.main([*flags, str(report)]) == 0
+    assert "data:image/jpeg" not in report.read_text(encoding="utf-8")
+    assert "with --images DIR it shows the pictures" in capsys.readouterr().err
+    assert evaluate.main([*flags, str(report), "--images", str(toy.parent / "images")]) == 0
+    assert "data:image/jpeg" in report.read_text(encoding="utf-8")
+    assert evaluate.main([*flags, str(report), "--images", str(tmp_path / "nowhere")]) == 2
+    assert "there is no such folder" in capsys.readouterr().err
+
+
 def test_names_match_without_the_folders_that_several_tables_put_before_them(
     toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

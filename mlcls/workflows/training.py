@@ -89,6 +89,7 @@ def fit(
     given = _Given(recipe, labels, images)
     if recipe is not None:
         check_names(given.over(recipe))
+    prepare_folder(out, overwrite=True)  # its name, before the lock; what stands there, under the lock
     stood = bundle_digest(out)
     with heed_signals() as stop:
         try:
