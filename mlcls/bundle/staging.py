@@ -17,6 +17,7 @@ from mlcls.bundle.files import FORMAT, METRICS, MODEL, THRESHOLDS, WEIGHTS, is_p
 from mlcls.bundle.unfinished import (
     CHECKPOINT,
     MANIFEST,
+    REPLACED,
     STAGED,
     check_checkpoint_folder,
     clear_staged,
@@ -150,23 +151,30 @@ def _refuse_in_the_way(folder: Path, names: Sequence[str]) -> None:
 
 
 def _move(staging: Path, folder: Path, names: Sequence[str]) -> None:
-    """Replace the bundle in `folder`; from the first line on there is none, until the last rename."""
-    earlier = _files_of(folder / MANIFEST)
-    durable.remove(folder / MANIFEST)
+    """Replace the bundle in `folder`; from the first rename on there is none, until the last.
+
+    The `bundle.json` of the one that goes is kept till then: a run that goes on in the middle has to know its files.
+    """
+    replaced = staging.parent / REPLACED
+    with contextlib.suppress(FileNotFoundError):
+        durable.rename(folder / MANIFEST, replaced)
+    durable.flush_folder(staging.parent)
     durable.flush_folder(folder)
+    earlier = _files_of(replaced, folder)
     for name in names:
         durable.rename(staging / name, folder / name)
     for name in sorted(earlier - {*names, MANIFEST}):
         durable.remove(folder / name)
     durable.flush_folder(folder)
+    durable.remove(replaced)
     durable.rename(staging / MANIFEST, folder / MANIFEST)
     durable.flush_folder(folder)
 
 
-def _files_of(manifest: Path) -> set[str]:
-    """The files in its folder that a bundle's manifest says are its own; none where it cannot be read."""
+def _files_of(manifest: Path, folder: Path) -> set[str]:
+    """The files in a folder that a bundle's manifest says are its own; none where it cannot be read."""
     try:
         names = dict(json.loads(manifest.read_text(encoding="utf-8"))["files"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return set()
-    return {name for name in names if is_plain(name) and (manifest.parent / name).is_file()}
+    return {name for name in names if is_plain(name) and (folder / name).is_file()}

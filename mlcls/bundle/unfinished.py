@@ -14,6 +14,7 @@ from mlcls.errors import BundleError, OutputError
 
 MANIFEST = "bundle.json"  # of a finished bundle
 CHECKPOINT, CHECKPOINT_MANIFEST, STAGED, LOCK = "checkpoint", "manifest.json", "bundle", "lock"
+REPLACED = "replaced.json"  # the `bundle.json` of the bundle that one is moved over
 ENDINGS = (".safetensors", ".rows", durable.PART)  # of the files that a run writes there
 
 
@@ -50,7 +51,7 @@ def check_checkpoint_folder(folder: Path) -> None:
         if is_unfinished(folder):
             return
         for path in sorted(place.iterdir()):
-            if path.name not in (STAGED, LOCK) and path.suffix not in ENDINGS:
+            if path.name not in (STAGED, LOCK, REPLACED) and path.suffix not in ENDINGS:
                 raise BundleError(
                     f"--out {folder}: {path} was not written by a training, which would remove it; move it away, or "
                     "name another folder"

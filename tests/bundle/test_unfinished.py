@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mlcls import durable
 from mlcls.bundle.files import load_bundle
 from mlcls.bundle.staging import prepare_folder, staged_bundle
 from mlcls.bundle.unfinished import remove_checkpoint, unfinished_notes
@@ -73,8 +74,6 @@ def test_a_link_of_that_name_is_refused_and_not_followed(out: Path) -> None:
 
 
 def test_removal_begins_with_the_manifest(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mlcls import durable
-
     removed: list[str] = []
     monkeypatch.setattr(durable, "remove", lambda path: removed.append(path.name))
     with pytest.raises(OutputError, match="cannot be removed"):  # nothing was: folders are not empty
@@ -122,3 +121,36 @@ def test_staging_leaves_the_run_as_it_is(out: Path) -> None:
     assert [path.name for path in out.iterdir()] == ["checkpoint"]
     kept = sorted(path.name for path in (out / "checkpoint").iterdir())
     assert kept == [".manifest.json.part", "first-1.safetensors", "manifest.json"]
+
+
+@pytest.mark.parametrize("moves", [1, 2])
+def test_cut_off_among_the_moves_over_an_older_bundle_no_file_of_it_is_left_in_the_end(
+    out: Path, monkeypatch: pytest.MonkeyPatch, moves: int
+) -> None:
+    def write() -> None:
+        with staged_bundle(out, {}) as folder:
+            (folder / "metrics.json").write_text("new")
+
+    (out / "bundle.json").write_text('{"files": {"groups.csv": "", "metrics.json": ""}}')
+    for name in ("groups.csv", "metrics.json", "mine.txt"):
+        (out / name).write_text("old")
+    rename, count = durable.rename, 0
+
+    def cut_off(path: Path, target: Path) -> None:
+        nonlocal count
+        count += 1
+        if count > moves:
+            raise KeyboardInterrupt
+        rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "rename", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            write()
+    assert not (out / "bundle.json").exists()
+    write()
+    found = sorted(path.name for path in out.iterdir())
+    assert found == ["bundle.json", "checkpoint", "metrics.json", "mine.txt"]
+    assert (out / "metrics.json").read_text() == "new"
+    remove_checkpoint(out)
+    assert not (out / "checkpoint").exists()
