@@ -5,6 +5,7 @@ top, so that a test can let each of them fail.
 """
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 from typing import IO
@@ -35,13 +36,22 @@ def remove(path: Path) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Wait until the folder's names are on disk, where the system can."""
-    with contextlib.suppress(OSError):  # some systems do not open folders
+    """Wait until the folder's names are on disk, where the system can.
+
+    Raises:
+        OSError: the disk fails.
+    """
+    try:
         handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    except OSError:  # some systems do not open folders
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # nor flush them
+            raise
+    finally:
+        os.close(handle)
 
 
 def write_flushed(path: Path, data: bytes | memoryview) -> None:

@@ -15,6 +15,7 @@ import torch
 
 TRIES = 3
 WORTH = 1.25  # bf16 has to be this much faster: a near tie must not be decided by what else the machine does
+TOO_SHORT = 0.0  # in the place of a ratio
 SHORT = 0.02  # seconds of a step that is too short to be timed, or to be worth it
 
 
@@ -55,15 +56,18 @@ def precision_for(ratio: float) -> str:
 
 
 def recall_ratio(file: Path, step: str) -> float | None:
-    """What was found for this step before: seconds in bfloat16 over seconds in float32; None where nothing was."""
+    """What was found for this step before: seconds in bfloat16 over seconds in float32; None where nothing was.
+
+    `TOO_SHORT` for a step that was too short to be timed: on a busy machine it may be longer the next time.
+    """
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # not there, or not what was written
         ratio = json.loads(file.read_text(encoding="utf-8"))[step]
-        return float(ratio) if ratio > 0 else None
+        return float(ratio) if ratio > 0 or ratio == TOO_SHORT else None
     return None
 
 
 def keep_ratio(file: Path, step: str, ratio: float) -> None:
-    """Keep what was found for this step; a folder that cannot be written keeps nothing."""
+    """Keep what was found for this step, or `TOO_SHORT`; a folder that cannot be written keeps nothing."""
     kept: dict[str, float] = {}
     with contextlib.suppress(OSError, ValueError, TypeError):
         kept = dict(json.loads(file.read_text(encoding="utf-8")))

@@ -21,6 +21,7 @@ from mlcls.models.frontier import Cut, find_cut
 from mlcls.models.stages import count_parameters, set_trainable, train_mode
 from mlcls.recipe import Recipe
 from mlcls.workflows.arithmetic import (
+    TOO_SHORT,
     bf16_is_native,
     faster_precision,
     keep_ratio,
@@ -99,14 +100,13 @@ def measured_precision(
     machine = f"torch {torch.__version__} {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()}"
     step = f"{network}, {image_size} px, {nodes}, {machine} threads"
     ratio = recall_ratio(folder / MEASURED, step)
-    precision = None if ratio is None else precision_for(ratio)
-    if precision is None:
-        precision, ratio = faster_precision(_step_of(classifier, cut, image_size))
-        classifier.zero_grad(set_to_none=True)
-        if ratio is not None:
-            keep_ratio(folder / MEASURED, step, ratio)
     if ratio is None:
-        return precision, ()
+        ratio = faster_precision(_step_of(classifier, cut, image_size))[1] or TOO_SHORT
+        classifier.zero_grad(set_to_none=True)
+        keep_ratio(folder / MEASURED, step, ratio)
+    if ratio == TOO_SHORT:
+        return "fp32", ()
+    precision = precision_for(ratio)
     said = {"bf16": "bfloat16", "fp32": "float32"}[precision]
     return precision, (f"{said}: a step in bfloat16 takes {ratio:.2f} times as long as in float32 here",)
 
