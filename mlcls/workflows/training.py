@@ -15,7 +15,7 @@ from mlcls.bundle.files import METRICS, load_bundle, read_verified
 from mlcls.bundle.lock import hold_folder
 from mlcls.bundle.staging import prepare_folder
 from mlcls.bundle.unfinished import MANIFEST, how_to_go_on, is_unfinished, remove_checkpoint
-from mlcls.errors import Interrupted, MlclsError, NumericalError, RecipeError
+from mlcls.errors import BundleError, Interrupted, MlclsError, NumericalError, RecipeError
 from mlcls.learning.checkpoint import Checkpoint
 from mlcls.recipe import Recipe, recipe_values
 from mlcls.reports.console import notes, say
@@ -30,6 +30,7 @@ from mlcls.workflows.identity import check_recipe, check_unchanged, identity_of
 from mlcls.workflows.resuming import (
     begun_by,
     bundle_digest,
+    foreign,
     identity_before,
     read_begun,
     read_earlier,
@@ -99,6 +100,8 @@ def fit(
                 checkpoint = unfinished(out) if resume else None
                 if resume and checkpoint is None and (out / MANIFEST).is_file():
                     return _finished_before(out, console)
+                if resume and checkpoint is None:
+                    _say_that_none_stands(out, console, finish)
                 run = _Run(out, console, stop, command, started, finish)
                 return _run(run, given, checkpoint)
         except KeyboardInterrupt as error:
@@ -130,7 +133,10 @@ def recipe_to_resume(out: Path, recipe: Recipe, given: Mapping[str, Any]) -> Rec
         return recipe
     begun = read_begun(checkpoint)
     check_recipe(begun.recipe, recipe, list(given))
-    return Recipe(**{**begun.recipe, **{name: getattr(recipe, name) for name in given}})
+    try:
+        return Recipe(**{**begun.recipe, **{name: getattr(recipe, name) for name in given}})
+    except TypeError as error:
+        raise foreign(checkpoint, error) from error
 
 
 @dataclass(frozen=True)
@@ -221,6 +227,15 @@ def _run(run: _Run, given: _Given, checkpoint: Checkpoint | None) -> Record:
     )
 
 
+def _say_that_none_stands(out: Path, console: Console, finish: bool) -> None:
+    """Tell who resumes a run that there is none. Raises BundleError: it was to be finished."""
+    if finish:
+        raise BundleError(
+            f"--finish: no unfinished run stands in {out}, of which to make a bundle; name its folder with --out"
+        )
+    say(console, f"no unfinished run stands in {out}: one begins")
+
+
 def _finished_before(out: Path, console: Console) -> Record:
     """The record of a run whose bundle stands: nothing is left to do."""
     remove_checkpoint(out)  # the run was ended after its last file
@@ -239,7 +254,7 @@ def _how_to_go_on(out: Path, said: str, stood: str | None) -> str:
     if not is_unfinished(out):
         if bundle_digest(out) not in (None, stood):
             return f"{what}, after the last step: {out} holds the finished bundle"
-        return f"{what}; nothing is kept, since the training had not begun"
+        return f"{what}; nothing is kept, since no checkpoint stood yet"
     return f"{what}; go on with: {how_to_go_on(out)} (add --finish for the bundle of the best epoch so far)"
 
 

@@ -102,3 +102,13 @@ def test_a_checkpoint_that_is_due_in_validation_is_made_there(monkeypatch: pytes
     assert found is not None
     assert found.tensors("step")["losses"].numel() == 3  # of 22 images in batches of 8
     assert not found.state["position"]["ended"]
+
+
+def test_where_no_run_stands_none_is_finished_and_a_new_one_is_announced(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert train.main([*FLAGS, "--out", "out", "--resume", "--finish"]) == 2
+    assert "--finish: no unfinished run stands in out" in capsys.readouterr().err
+    assert not Path("out").exists()
+    assert train.main([*FLAGS, "--out", "out", "--resume"]) == 0
+    assert "no unfinished run stands in out: one begins" in capsys.readouterr().err
