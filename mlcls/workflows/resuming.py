@@ -1,5 +1,6 @@
 """A run that goes on: its checkpoint found, what it was begun with, and what setting it up again has to know."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,14 @@ class Begun:
 
     recipe: as it was given. replaces: the SHA-256 of the `bundle.json` that stood in `--out` then, or None.
     threads: of PyTorch, on which the last bits of sums depend.
+    folder: the working folder, from which the recipe's relative names lead.
     """
 
     command: str
     recipe: dict[str, Any]
     replaces: str | None
     threads: int
+    folder: str
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,14 @@ def identity_before(checkpoint: Checkpoint) -> Identity:
 
 def begun_by(command: str, recipe: Recipe, out: Path) -> Begun:
     """How a run begins now."""
-    return Begun(command, recipe_values(recipe), bundle_digest(out), torch.get_num_threads())
+    return Begun(
+        command, recipe_values(recipe), bundle_digest(out), torch.get_num_threads(), working_folder()
+    )
+
+
+def working_folder() -> str:
+    """Where relative names lead from, in words: a name that is no UTF-8 with escapes, as JSON has no form for it."""
+    return os.path.abspath(os.curdir).encode("utf-8", "backslashreplace").decode()
 
 
 def recipe_of(earlier: Earlier) -> Recipe:

@@ -36,6 +36,7 @@ from mlcls.workflows.resuming import (
     read_earlier,
     recipe_of,
     unfinished,
+    working_folder,
 )
 from mlcls.workflows.setup import preprocessing_for, set_up
 from mlcls.workflows.signals import Stop, heed_signals
@@ -185,6 +186,12 @@ def _run(run: _Run, given: _Given, checkpoint: Checkpoint | None) -> Record:
         begun = earlier.begun
         recipe = given.over(given.recipe or recipe_of(earlier))
         check_recipe(begun.recipe, recipe)
+        if begun.folder != working_folder():
+            say(
+                console,
+                f"the run was begun in {begun.folder}: where the names of its table and images are relative, go on "
+                "from there, unless all of it has moved here",
+            )
         started -= earlier.seconds
         torch.set_num_threads(begun.threads)  # on which the last bits of sums depend
     check_names(recipe)

@@ -112,3 +112,22 @@ def test_where_no_run_stands_none_is_finished_and_a_new_one_is_announced(
     assert not Path("out").exists()
     assert train.main([*FLAGS, "--out", "out", "--resume"]) == 0
     assert "no unfinished run stands in out: one begins" in capsys.readouterr().err
+
+
+def test_from_another_folder_it_is_told_where_the_run_was_begun(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        end_at(patch, learning_epochs, "take_step", 2, signals=1)
+        assert train.main([*FLAGS, "--out", "out"]) == 130
+    begun = Path.cwd()
+    Path("elsewhere").mkdir()
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.chdir("elsewhere")
+        assert train.main(["--out", "../out", "--resume"]) == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert f"the run was begun in {begun}: " in said
+        assert "labels.txt: no such file" in said
+    assert train.main(["--out", "out", "--resume"]) == 0
+    assert "the run was begun in" not in capsys.readouterr().err
