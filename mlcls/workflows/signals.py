@@ -19,10 +19,14 @@ class Asked(BaseException):
 
 @dataclass(slots=True)
 class Stop:
-    """patient: whether the first signal waits for the end of a step; asked: whether one has come."""
+    """patient: whether the first signal waits for the end of a step; asked: whether one has come.
+
+    leaving: the run has ended, and only what to tell of it is left: no more of them is heard.
+    """
 
     patient: bool = False
     asked: bool = False
+    leaving: bool = False
 
     def check(self) -> None:
         """Raise `Asked` where a signal has come."""
@@ -45,6 +49,8 @@ def heed_signals() -> Iterator[Stop]:
     stop = Stop()
 
     def heard(number: int, frame: FrameType | None) -> None:
+        if stop.leaving:
+            return
         waits = stop.patient and not stop.asked
         stop.asked = True
         if not waits:

@@ -106,6 +106,7 @@ def fit(
                 run = _Run(out, console, stop, command, started, finish)
                 return _run(run, given, checkpoint)
         except KeyboardInterrupt as error:
+            stop.leaving = True
             raise Interrupted(_how_to_go_on(out, str(error), stood)) from error
         except Exception as error:
             if is_loader_death(error) and not stop.asked and is_unfinished(out):
