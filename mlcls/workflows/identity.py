@@ -30,6 +30,7 @@ class Identity:
         labels: int64 [N], a sum over each row's labels that another row of labels hardly has.
         images: uint8 [N, 16], of the SHA-256 of each file.
         subsets: uint8 [N]: 0 training, 1 validation, 2 test.
+        groups: int64 [N]: images that share one belong together, which intervals rest on.
     """
 
     attributes: tuple[str, ...]
@@ -37,6 +38,7 @@ class Identity:
     labels: NDArray[np.int64]
     images: NDArray[np.uint8]
     subsets: NDArray[np.uint8]
+    groups: NDArray[np.int64]
 
     def tensors(self) -> dict[str, Tensor]:
         """All but the attributes, for a file."""
@@ -46,6 +48,7 @@ class Identity:
             "labels": torch.from_numpy(self.labels),
             "images": torch.from_numpy(self.images),
             "subsets": torch.from_numpy(self.subsets),
+            "groups": torch.from_numpy(self.groups),
         }
 
 
@@ -59,6 +62,7 @@ def identity_of(data: LabelledImages) -> Identity:
         _sums(data.table.labels),
         np.ascontiguousarray(data.digests[:, :16]),
         subsets,
+        np.ascontiguousarray(data.groups, dtype=np.int64),
     )
 
 
@@ -71,6 +75,7 @@ def read_identity(attributes: Sequence[str], tensors: Mapping[str, Tensor]) -> I
         tensors["labels"].numpy(),
         tensors["images"].numpy(),
         tensors["subsets"].numpy(),
+        tensors["groups"].numpy(),
     )
 
 
@@ -125,6 +130,7 @@ def _changes(before: Identity, now: Identity) -> list[str]:
         ("have other labels", before.labels != now.labels),
         ("are other pictures", (before.images != now.images).any(axis=1)),
         ("are in another subset of the split", before.subsets != now.subsets),
+        ("belong to another group", before.groups != now.groups),
     ):
         names = [now.names[row] for row in np.flatnonzero(differs)]
         if names:

@@ -538,7 +538,7 @@ def difference(expected: dict[str, Any], found: dict[str, Any]) -> str | None:
     """The files that differ and the first field of the one that the others come from, or None."""
     first = ["iterations.csv", "weights.safetensors", "predictions-val.csv", "thresholds.json"]
     names = [*first, *sorted(expected.keys() | found.keys() - {*first})]
-    if found.get("last checkpoint") is None:  # killed between the last move and the record: the bundle alone is there
+    if found.get("last checkpoint") is None:  # killed after the last move, before it was recorded
         names = [name for name in names if name != "last checkpoint"]
     faults = [name for name in dict.fromkeys(names) if expected.get(name) != found.get(name)]
     if not faults:

@@ -185,7 +185,16 @@ def test_attributes_that_nothing_can_be_learned_of_under_names_that_look_like_so
     table = write_table(tmp_path, labels, WEIRD)
     bundle = tmp_path / "o"
     works(
-        train.main, "--labels", table, "--out", bundle, *TINY, "--batch-size", "1", "--title", r"$\frac$ [b] %"
+        train.main,
+        "--labels",
+        table,
+        "--out",
+        bundle,
+        *TINY,
+        "--batch-size",
+        "1",
+        "--title",
+        r"$\frac$ [b] %",
     )
     metrics = check_bundle(bundle)
     assert [row["name"] for row in metrics["data"]["attributes"]] == list(WEIRD)

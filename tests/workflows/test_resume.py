@@ -221,6 +221,24 @@ def test_other_data_are_refused_by_name(
     assert go_on() == 0
 
 
+def test_other_groups_are_refused_by_name(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    header, *lines = Path("labels.txt").read_text().splitlines()
+    parts = ["train"] * 32 + ["val"] * 8 + ["test"] * 8
+
+    def write(groups: list[int]) -> None:
+        rows = [f"{line} {part} g{group}" for line, part, group in zip(lines, parts, groups, strict=True)]
+        Path("labels.txt").write_text("\n".join([f"{header} part person", *rows]) + "\n")
+
+    write(list(range(48)))
+    interrupt_at(monkeypatch, 6)
+    assert run("--split", "column:part", "--group-column", "person") == 130
+    write([*range(47), 46])
+    assert go_on() == 2
+    assert "1 images belong to another group (img_047.png)" in capsys.readouterr().err
+
+
 def test_an_unfinished_run_is_no_bundle_and_says_so(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
