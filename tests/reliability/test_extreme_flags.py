@@ -26,6 +26,11 @@ NO_NUMBER = [
 Command = Callable[[list[str]], int]
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where no `outputs` stands already
+
+
 @pytest.mark.parametrize("field", NUMERIC, ids=lambda field: field.name)
 def test_what_is_no_number_in_range_is_refused_with_its_flag(field: "dataclasses.Field[Any]") -> None:
     for value in NO_NUMBER:

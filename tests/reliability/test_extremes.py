@@ -54,6 +54,11 @@ WEIRD = (
 Command = Callable[[Sequence[str] | None], int]
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where no `outputs` stands already
+
+
 def coin(rows: int, columns: int, seed: int = 0) -> NDArray[np.float64]:
     """Labels that are 0 or 1 by chance."""
     return np.random.default_rng(seed).integers(0, 2, (rows, columns)).astype(np.float64)

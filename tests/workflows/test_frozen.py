@@ -334,6 +334,7 @@ def test_the_faster_arithmetic_is_chosen_where_it_is_clearly_faster(
 def test_the_measured_arithmetic_is_told_and_written_into_the_recipe(
     toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("MLCLS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(frozen, "bf16_is_native", lambda: True)
     monkeypatch.setattr(
         frozen, "faster_precision", lambda step: (step("fp32"), step("bf16"), ("bf16", 0.5))[2]
