@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from reliability.damage import DAMAGES, Target, damage, make_bundle, make_checkpoint, make_rows
 
-COUNT = 60
+COUNT = 30
 
 
 @pytest.fixture(scope="module")

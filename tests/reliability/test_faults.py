@@ -13,7 +13,7 @@ def test_a_fault_leaves_the_last_good_state_or_a_clear_error(tmp_path: Path) -> 
     # a process of its own: the runs are forked from one that has no threads
     script, root = Path(__file__).with_name("faults.py"), tmp_path / "root"
     done = subprocess.run(
-        [sys.executable, str(script), "--sample", "25", "--seed", "2", "--root", str(root)],
+        [sys.executable, str(script), "--sample", "12", "--seed", "2", "--root", str(root)],
         capture_output=True,
         text=True,
         timeout=300,
