@@ -70,12 +70,17 @@ def new_progress(recipe: Recipe) -> Progress:
 
 
 def moved_from(first: Mapping[str, Tensor], classifier: nn.Module) -> dict[str, Tensor]:
-    """Copies, on the CPU, of the weights that differ from the first ones."""
-    return {
-        name: tensor.detach().to("cpu", copy=True)
-        for name, tensor in classifier.state_dict().items()
-        if not torch.equal(first[name], tensor.detach().cpu())
-    }
+    """Copies, on the CPU, of the weights that may differ from the first ones: all that train, and buffers that do.
+
+    A stage trains whatever an earlier one has trained, so a parameter that is frozen now is as it was.
+    """
+    parameters = dict(classifier.named_parameters())
+    moved = {}
+    for name, tensor in classifier.state_dict().items():
+        trains = parameters[name].requires_grad if name in parameters else None
+        if trains or (trains is None and not torch.equal(first[name], tensor.detach().cpu())):
+            moved[name] = tensor.detach().to("cpu", copy=True)
+    return moved
 
 
 def copy_weights(classifier: nn.Module) -> dict[str, Tensor]:
