@@ -56,12 +56,12 @@ def main() -> None:
         encoded = sum(Path(path).stat().st_size for path in paths)
         room = CacheRoom(folder / "cache", 100 * 10**9)
         synced: list[float] = []
-        sync = pack_writer.sync
+        flush = pack_writer.flush
 
-        def timed_sync(file: object) -> None:
-            synced.append(timed(lambda: sync(file))[0])  # type: ignore[arg-type]
+        def timed_flush(file: object) -> None:
+            synced.append(timed(lambda: flush(file))[0])  # type: ignore[arg-type]
 
-        pack_writer.sync = timed_sync  # type: ignore[assignment]
+        pack_writer.flush = timed_flush  # type: ignore[assignment]
         print(
             f"{asked.images:,} photos of {asked.width} x {asked.height} px, {encoded / 1e6:,.0f} MB, "
             f"to {asked.size} px; {usable_cores()} cores\n"

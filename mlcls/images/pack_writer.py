@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import os
 import threading
 import zlib
 from collections.abc import Callable, Collection
@@ -12,6 +11,7 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mlcls.durable import flush, flush_folder, rename, write_all
 from mlcls.images.packs import (
     COLUMNS,
     HALF,
@@ -152,16 +152,17 @@ class PackWriter:
         np.savez(index, **columns)  # type: ignore[arg-type]
         half = self.index.with_suffix(HALF)
         try:
-            sync(self._file)
+            flush(self._file)
             self._file.close()
             with open(half, "xb", buffering=0) as file:
                 write_all(file, index.getbuffer())
-                sync(file)
+                flush(file)
             rename(half, self.index)
         except OSError:  # the disk is full after all: the images stay to be decoded
             self.discard()
         else:
-            sync_folder(self.index.parent)
+            with contextlib.suppress(OSError):  # the index has its name
+                flush_folder(self.index.parent)
             self._lock.release()
             with contextlib.suppress(OSError):
                 self.index.with_suffix(LOCK).unlink()
@@ -172,30 +173,3 @@ def finish_commits() -> None:
     while _COMMITS:
         thread = _COMMITS.pop()
         thread.join()
-
-
-def write_all(file: IO[bytes], data: memoryview) -> None:
-    """All of the data, from where the file stands. Raises OSError, as when the disk is full."""
-    view = data.cast("B")
-    while len(view):
-        view = view[file.write(view) :]
-
-
-def sync(file: IO[bytes]) -> None:
-    """Wait until the file's data are on disk."""
-    os.fsync(file.fileno())
-
-
-def rename(path: Path, target: Path) -> None:
-    """Give a file its name, in one step."""
-    os.replace(path, target)
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until the folder's names are on disk, where the system can."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

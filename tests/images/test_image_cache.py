@@ -274,13 +274,13 @@ def test_workers_may_start_while_the_pack_goes_to_disk(
     photos: PathList, room: CacheRoom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on = threading.Event()
-    sync = pack_writer.sync
+    flush = pack_writer.flush
 
     def slow(file: IO[bytes]) -> None:
         go_on.wait(30)
-        sync(file)
+        flush(file)
 
-    monkeypatch.setattr(pack_writer, "sync", slow)
+    monkeypatch.setattr(pack_writer, "flush", slow)
     store = survey_images(photos, PREPROCESSING, room).store
     assert store is not None
     batches = training_batches(
@@ -501,7 +501,7 @@ def test_a_damaged_index_is_noticed_wherever_it_is(photos: PathList, room: Cache
 # -- a disk that is full, a folder that is not ours ------------------------------------------------------------
 
 
-@pytest.mark.parametrize("step", ["write_all", "sync", "rename"])
+@pytest.mark.parametrize("step", ["write_all", "flush", "rename"])
 @pytest.mark.parametrize("after", [0, 1, N])
 def test_a_full_disk_costs_the_cache_alone(
     photos: PathList,
@@ -616,7 +616,7 @@ def started(photos: PathList, room: CacheRoom, step: str = "", after: int = 0) -
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="the system has no SIGKILL")
 @pytest.mark.parametrize(
     ("step", "after"),
-    [("write_all", 5), ("write_all", N), ("sync", 0), ("sync", 1), ("rename", 0), ("sync_folder", 0)],
+    [("write_all", 5), ("write_all", N), ("flush", 0), ("flush", 1), ("rename", 0), ("flush_folder", 0)],
 )
 def test_a_kill_leaves_whole_packs_or_what_the_next_run_clears(
     photos: PathList, others: PathList, room: CacheRoom, step: str, after: int
@@ -628,7 +628,7 @@ def test_a_kill_leaves_whole_packs_or_what_the_next_run_clears(
     left = files(room)
     assert len(left) > 2
     result = passed(photos, room)
-    if step == "sync_folder":  # the index had its name
+    if step == "flush_folder":  # the index had its name
         assert (result.found, result.kept) == (N, 0)
     else:
         assert (result.found, result.kept) == (0, N)
