@@ -243,6 +243,7 @@ def test_recipes_are_listed_with_a_line_each(capsys: pytest.CaptureFixture[str])
         (["--epoch", "3"], "did you mean --epochs"),
         (["--epochs", "many"], "--epochs: expected a whole number"),
         (["--loss", "bse"], "--loss: unknown name 'bse'; did you mean 'bce'"),
+        (["--fit", "os.path:join"], "--fit: unknown name 'os.path:join'"),
         (["--recipe", "two_stage"], "did you mean 'two-stage'"),
         (["--resume", "--overwrite"], "--resume --overwrite"),
         (["--finish"], "--resume --finish"),

@@ -29,7 +29,6 @@ from mlcls.scoring.optima import judge
 from mlcls.scoring.thresholds import parse_objective
 
 CHOICES: Mapping[str, Mapping[str, Any]] = {
-    "fit": FITS,
     "augment": AUGMENTATIONS,
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
@@ -46,8 +45,10 @@ def check_names(recipe: Recipe) -> None:
         RecipeError: naming all that are unknown, each with the nearest known one.
     """
     faults = []
-    if recipe.head not in HEADS:  # a bundle names no code of its own to import, so its head is one of ours
-        faults.append(f"--head: unknown name '{recipe.head}'; {suggest(recipe.head, HEADS)}")
+    # a bundle names no code of its own to import, so these are ours: else it could not be opened after the training
+    for flag, name, ours in (("--head", recipe.head, HEADS), ("--fit", recipe.fit, FITS)):
+        if name not in ours:
+            faults.append(f"{flag}: unknown name '{name}'; {suggest(name, ours)}")
     checks: list[Callable[[], Any]] = [
         partial(look_up, registry, getattr(recipe, name), flag_of(name)) for name, registry in CHOICES.items()
     ]
