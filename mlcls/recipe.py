@@ -265,7 +265,7 @@ class Recipe:
     )
     checkpoint_minutes: float = _setting(
         5.0,
-        "work that is done again after a kill, at most; an epoch's end is kept too (0: no checkpoint but at Ctrl-C)",
+        "work that is done again after a kill, at most; epochs' ends are kept too (0: no checkpoint but at Ctrl-C)",
         group=OUTPUT,
         kind=number,
         least=0,

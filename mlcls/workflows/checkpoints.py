@@ -29,6 +29,7 @@ from mlcls.workflows.resuming import BEST, FIRST, NOW, RUN, SCORES, STEP, Begun,
 from mlcls.workflows.setup import Setup
 
 CHANCE, DEVICE_CHANCE = "chance", "device_chance"
+WORTH = 50.0  # an epoch's end is saved when that costs at most one part in so many of the time since the last time
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,7 @@ class Saver:
         self._problems: set[str] = set()
         self._rows_problem: OSError | None = None
         self._exposed = 0.0  # seconds of work on rows that were not worth saving at the last checkpoint
+        self._copying, self._writing = 0.0, 0.0  # seconds that the last checkpoint took of the processor
         self._stores = {name: store for feed in setup.feeds for name, store in feed.stores.items()}
         self._tell = tell
 
@@ -129,6 +131,11 @@ class Saver:
         """Whether so much would be lost by now that another checkpoint is to be made."""
         minutes = self._setup.recipe.checkpoint_minutes
         return minutes > 0 and time.monotonic() - self._last + self._exposed >= 60 * minutes
+
+    def is_worth(self) -> bool:
+        """Whether so much was done since the last checkpoint that one more is cheap beside it."""
+        cost = self._copying + self._writing
+        return time.monotonic() - self._last >= WORTH * cost
 
     @property
     def has_saved(self) -> bool:
@@ -147,6 +154,7 @@ class Saver:
         except RecipeError as error:
             self._told(str(error))
             return str(error)
+        self._copying = time.monotonic() - self._last
         unsaved = sum(store.unsaved_seconds for store in self._stores.values())
         rows = (
             unsaved >= 30 * self._setup.recipe.checkpoint_minutes
@@ -228,6 +236,7 @@ class Saver:
         self, state: dict[str, Any], tensors: dict[str, Tensors], best: Best | None, rows: bool
     ) -> None:
         """In the thread."""
+        started = time.thread_time()
         self.folder.mkdir(parents=True, exist_ok=True)
         if rows:
             try:
@@ -247,6 +256,7 @@ class Saver:
         kept = write_checkpoint(self.folder, self._number, state, files)
         self._kept = {role: kept[role] for role in (FIRST, RUN, BEST, SCORES) if role in kept}
         self._best_epoch = None if best is None else best.epoch
+        self._writing = time.thread_time() - started
 
 
 def _why(problem: BaseException) -> str:

@@ -119,6 +119,7 @@ def _run_epochs(
         if saver is not None and saver.due():
             saver.save()
 
+    position = progress.running.position
     epochs = run_epochs(
         setup.model,
         setup.stages,
@@ -139,7 +140,10 @@ def _run_epochs(
             on_epoch(setup, row)
         improved = _take_in(setup, progress, first, trained, row, scores)
         table.finish_epoch(row, improved)
-        if saver is not None and recipe.checkpoint_minutes > 0:
+        last = trained.stage == len(setup.stages) - 1
+        last = last and trained.epoch + 1 == position.first + setup.stages[-1].epochs
+        over = last or progress.stopped is not None
+        if saver is not None and recipe.checkpoint_minutes > 0 and (over or saver.is_worth()):
             saver.save()
         stop.check()
         if progress.stopped is not None:

@@ -25,7 +25,7 @@ from runs import Run
 from toy_data import write_toy
 
 import mlcls.train
-from mlcls.workflows import training
+from mlcls.workflows import checkpoints, training
 
 SHORT = (
     "--resamples 0 --estimator exact --objective fixed:0.5 --near-duplicates ignore --patience 0 --device cpu"
@@ -76,7 +76,7 @@ def measure(root: Path, case: Case, minutes: str) -> dict[str, Any]:
     folder = Path(tempfile.mkdtemp(dir=root))
     labels = ["--labels", str(root / f"toy-{case.images}" / "labels.txt")] if case.images else []
     argv = [*labels, *case.flags.split(), *SHORT.split(), "--checkpoint-minutes", minutes]
-    ended = Run(folder, argv, env={"MLCLS_CACHE": str(root / "cache")}).wait()
+    ended = Run(folder, argv, worth=checkpoints.WORTH, env={"MLCLS_CACHE": str(root / "cache")}).wait()
     assert ended is not None
     if ended.code:
         raise SystemExit(ended.said[-3000:])

@@ -376,6 +376,7 @@ class Run:
         drawn: bool = False,
         light: bool = False,
         log: bool = False,
+        worth: float = 0.0,
         env: dict[str, str],
     ) -> None:
         """Begin it in `folder`.
@@ -384,6 +385,7 @@ class Run:
             drawn: with pictures.
             light: without ONNX, and waiting for each checkpoint.
             log: leave the calls of mlcls.durable in `calls.txt`.
+            worth: its `checkpoints.WORTH`; with 0 every epoch's end is saved, however short the epoch.
             env: added to the environment.
         """
         self.folder, self.started = folder, time.monotonic()
@@ -394,6 +396,7 @@ class Run:
         self.pid = os.fork()
         if self.pid == 0:
             code = 70
+            checkpoints.WORTH = worth
             try:
                 code = _child(folder, argv, fault, drawn, light, env)
                 if log:
