@@ -151,6 +151,59 @@ class Recipe:
     augment_args: dict[str, Any] = _setting(
         {}, "probabilities and ranges of the augmentation", group=IMAGES, kind=key_values, metavar="KEY=VALUE"
     )
+    augment_rare: str = _setting(
+        "none",
+        "augmentation of the images that hold a rare attribute, in the place of --augment: none (the same), light, "
+        "rich or strong",
+        group=IMAGES,
+    )
+    rare_share: float = _setting(
+        0.1,
+        "an attribute is rare where at most this share of its known training labels is present",
+        group=IMAGES,
+        kind=number,
+        least=0,
+        below=1,
+    )
+    first_image_size: int | None = _setting(
+        None,
+        "side of the images in the first epoch of a stage that trains on pixels; it grows to --image-size by the middle "
+        "of the stage (default: the same throughout)",
+        group=IMAGES,
+        kind=integer,
+        least=8,
+        below=8193,
+    )
+    mixup: float = _setting(
+        0.0,
+        "mix each image with another, by a share drawn from Beta(X, X); a cell is known where both are (0: off)",
+        group=IMAGES,
+        kind=number,
+        least=0,
+        below=1e3,
+    )
+    cutmix: float = _setting(
+        0.0,
+        "put a rectangle of another image into each, its area drawn from Beta(X, X) (0: off)",
+        group=IMAGES,
+        kind=number,
+        least=0,
+        below=1e3,
+    )
+    tta: str = _setting(
+        "none",
+        "views that a prediction averages: none, or names with commas between them, as flip,zoom",
+        group=IMAGES,
+    )
+    folds: int = _setting(
+        0,
+        "train so many members, each on all but its share of the rows that are not of the test subset, and make one "
+        "bundle that averages them (0: one network)",
+        group=TRAINING,
+        kind=integer,
+        least=0,
+        below=101,
+    )
     batch_size: int = _setting(16, "images a step", group=TRAINING, kind=integer, least=1)
     epochs: int = _setting(50, "epochs at most, both stages together", group=TRAINING, kind=integer, least=1)
     seed: int = _setting(
@@ -169,7 +222,8 @@ class Recipe:
     )
     unfreeze: str = _setting(
         "last",
-        "what trains beside the head then: none, last (the backbone's last stage), all, module names",
+        "what trains beside the head then: none, last (the backbone's last stage), all, module names, or gradual "
+        "(one stage of the backbone more after the other)",
         group=TRAINING,
     )
     lr_head: float = _setting(
@@ -177,6 +231,14 @@ class Recipe:
     )
     lr_finetune: float = _setting(
         1e-4, "learning rate of the second stage", group=TRAINING, kind=number, least=0, below=1e6
+    )
+    layer_decay: float = _setting(
+        1.0,
+        "learning rate of each layer of the backbone over that of the layer above it (1: all alike)",
+        group=TRAINING,
+        kind=number,
+        least=1e-3,
+        below=1.0000001,
     )
     optimizer: str = _setting("adamw", "adam, adamw or sgd", group=TRAINING)
     optimizer_args: dict[str, Any] = _setting(
@@ -193,6 +255,14 @@ class Recipe:
     loss_args: dict[str, Any] = _setting(
         {}, "numbers of the loss", group=TRAINING, kind=key_values, metavar="KEY=VALUE"
     )
+    label_smoothing: float = _setting(
+        0.0,
+        "targets of training are drawn so far toward 0.5: 0.1 makes them 0.05 and 0.95",
+        group=TRAINING,
+        kind=number,
+        least=0,
+        below=1,
+    )
     pos_weight: str = _setting(
         "auto",
         "auto (negatives/positives in training, capped), none, or a number an attribute: 1,2.5,4",
@@ -201,15 +271,36 @@ class Recipe:
     pos_weight_cap: float = _setting(10.0, "the most that auto gives", group=TRAINING, kind=number, least=1)
     na: str = _setting(
         "ignore",
-        "what an unknown label counts as in training",
+        "what an unknown label counts as in training: nothing (ignore), absent (negative), or absent where that is "
+        "likely (selective)",
         group=TRAINING,
-        choices=("ignore", "negative"),
+        choices=("ignore", "negative", "selective"),
+    )
+    na_args: dict[str, Any] = _setting(
+        {}, "numbers of --na selective", group=TRAINING, kind=key_values, metavar="KEY=VALUE"
     )
     sampler: str = _setting("shuffle", "shuffle or balanced", group=TRAINING)
     clip_norm: float = _setting(
         0.0, "largest gradient norm (0: no clipping)", group=TRAINING, kind=number, least=0
     )
     accumulate: int = _setting(1, "batches a step", group=TRAINING, kind=integer, least=1)
+    ema: float = _setting(
+        0.0,
+        "decay of an exponential moving average of the weights, which is validated and kept in their place (0: off; "
+        "usual: 0.99 to 0.9999)",
+        group=TRAINING,
+        kind=number,
+        least=0,
+        below=1,
+    )
+    soup: int = _setting(
+        0,
+        "average the weights of up to so many of the best epochs, as long as that is better on validation (0: off)",
+        group=TRAINING,
+        kind=integer,
+        least=0,
+        below=101,
+    )
     patience: int = _setting(
         5,
         "epochs without a better monitored figure before it stops (0: never)",
@@ -269,6 +360,16 @@ class Recipe:
         group=OUTPUT,
         kind=number,
         least=0,
+    )
+    log: tuple[str, ...] | None = _setting(
+        None,
+        "write the figures for others' tools too: csv, tensorboard, wandb",
+        group=OUTPUT,
+        kind=text_list,
+        metavar="NAME",
+    )
+    log_dir: str | None = _setting(
+        None, "folder of --log (default: logs/ and the name of --out)", group=OUTPUT, metavar="DIR"
     )
     title: str | None = _setting(None, "title of the loss picture", group=OUTPUT, metavar="TEXT")
 

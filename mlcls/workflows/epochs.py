@@ -51,7 +51,7 @@ class Learned:
 def learn(
     setup: Setup,
     console: Console,
-    on_epoch: Callable[[Setup, EpochFigures], None] | None = None,
+    on_epoch: Callable[[EpochFigures], None] | None = None,
     *,
     saver: Saver | None = None,
     stop: Stop | None = None,
@@ -108,7 +108,7 @@ def _run_epochs(
     saver: Saver | None,
     stop: Stop,
     table: EpochTable,
-    on_epoch: Callable[[Setup, EpochFigures], None] | None,
+    on_epoch: Callable[[EpochFigures], None] | None,
 ) -> None:
     """The epochs that are left; `progress.stopped` says in the end why there are no more."""
     recipe = setup.recipe
@@ -137,7 +137,7 @@ def _run_epochs(
     for trained in epochs:
         row, scores = _validate(setup, trained, table, between)
         if on_epoch is not None:
-            on_epoch(setup, row)
+            on_epoch(row)
         improved = _take_in(setup, progress, first, trained, row, scores)
         table.finish_epoch(row, improved)
         last = trained.stage == len(setup.stages) - 1

@@ -13,7 +13,7 @@ from mlcls.errors import BundleError
 from mlcls.recipe import Recipe, flag_of, recipe_values
 from mlcls.workflows.data import LabelledImages
 
-FREE = ("workers", "cache_gb", "image_cache_gb", "checkpoint_minutes")
+FREE = ("workers", "cache_gb", "image_cache_gb", "checkpoint_minutes", "log", "log_dir")
 """Settings that change how fast a run is and what it keeps, and not a bit of what comes out."""
 
 BLOCK = 65_536  # rows whose labels are summed up at a time

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from mlcls.learning.checkpoint import Checkpoint
 from mlcls.recipe import Recipe, recipe_values
 from mlcls.reports.console import notes, say
 from mlcls.reports.console_data import show_data, show_model
-from mlcls.reports.record import Record, from_json
+from mlcls.reports.record import EpochFigures, Record, from_json
 from mlcls.workflows import finishing
 from mlcls.workflows.checkpoints import Progress, make_saver
 from mlcls.workflows.checks import check_names
@@ -56,6 +56,8 @@ def fit(
     finish: bool = False,
     console: Console | None = None,
     command: str = "mlcls.fit",
+    on_epoch: Callable[[EpochFigures], None] | None = None,
+    score_test: bool = True,
 ) -> Record:
     """Train, tune and save a classifier: what `python -m mlcls.train` runs.
 
@@ -70,6 +72,8 @@ def fit(
         finish: with `resume`: train no further, and make the bundle of the best epoch so far.
         console: a rich console to show tables and progress on; silent when not given.
         command: what the record says it was run by.
+        on_epoch: called after each epoch with its figures; what it raises ends the run, its checkpoint left.
+        score_test: with False the test subset is kept from training as ever, and not looked at.
 
     Returns:
         The record of the run, as in `metrics.json`.
@@ -103,7 +107,7 @@ def fit(
                     return _finished_before(out, console)
                 if resume and checkpoint is None:
                     _say_that_none_stands(out, console, finish)
-                run = _Run(out, console, stop, command, started, finish)
+                run = _Run(out, console, stop, command, started, finish, on_epoch, score_test)
                 return _run(run, given, checkpoint)
         except KeyboardInterrupt as error:
             stop.leaving = True
@@ -151,6 +155,8 @@ class _Run:
     command: str
     started: float
     finish: bool
+    on_epoch: Callable[[EpochFigures], None] | None
+    score_test: bool
 
 
 @dataclass(frozen=True)
@@ -207,6 +213,8 @@ def _run(run: _Run, given: _Given, checkpoint: Checkpoint | None) -> Record:
         source=f"{data.table.report.source}: {data.table.report.layout}",
     )
     setup = set_up(recipe, data, preprocessing, earlier)
+    if not run.score_test:
+        setup = dataclasses.replace(setup, test=None)
     show_model(console, setup.facts)
     if earlier is None:
         remove_checkpoint(run.out)  # of a run that --overwrite gives up, or that had not begun to train
@@ -215,7 +223,7 @@ def _run(run: _Run, given: _Given, checkpoint: Checkpoint | None) -> Record:
         check_recipe(earlier.checkpoint.state["resolved"], setup.recipe)
         say(console, _where(saver.progress))
     try:
-        learned = learn(setup, console, saver=saver, stop=run.stop, finish=run.finish)
+        learned = learn(setup, console, run.on_epoch, saver=saver, stop=run.stop, finish=run.finish)
     finally:
         saver.wait()  # nothing writes to the folder any more when another run may
     record = Record(
