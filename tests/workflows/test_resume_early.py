@@ -131,3 +131,21 @@ def test_from_another_folder_it_is_told_where_the_run_was_begun(
         assert "labels.txt: no such file" in said
     assert train.main(["--out", "out", "--resume"]) == 0
     assert "the run was begun in" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("worth", "saved"), [(0.0, [-1, 0, 1, 2, 3]), (float("inf"), [-1, 3])])
+def test_an_epochs_end_is_saved_where_that_is_cheap_and_the_last_one_always(
+    worth: float, saved: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = []
+    save = Saver.save
+
+    def waiting(saver: Saver, *, wait: bool = False) -> str | None:
+        position = saver.progress.running.position
+        ended.append(position.epoch if position.ended else -1)
+        return save(saver, wait=True)  # so that what it cost is known
+
+    monkeypatch.setattr(Saver, "save", waiting)
+    monkeypatch.setattr("mlcls.workflows.checkpoints.WORTH", worth)
+    assert train.main([*FLAGS, "--epochs", "4", "--patience", "0", "--out", "out"]) == 0
+    assert ended == saved
