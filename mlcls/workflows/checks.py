@@ -1,7 +1,7 @@
 """The names and numbers of a recipe, checked in the rooms that own them before any work is done."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ CHOICES: Mapping[str, Mapping[str, Any]] = {
     "sampler": SAMPLERS,
     "monitor": MONITORS,
 }
+GRADUAL = "gradual"  # of `--unfreeze`
 
 
 def check_names(recipe: Recipe) -> None:
@@ -128,14 +129,20 @@ def augment_settings(recipe: Recipe) -> AugmentSettings:
     return AugmentSettings(**arguments)
 
 
-def stage_plans(recipe: Recipe) -> list[tuple[str, str, float, int]]:
-    """Name, what trains beside the head, learning rate and epochs of each stage."""
+def stage_plans(recipe: Recipe, order: Sequence[str] = ("all",)) -> list[tuple[str, str, float, int]]:
+    """Name, what trains beside the head, learning rate and epochs of each stage.
+
+    Args:
+        order: what trains in turn with `--unfreeze gradual`, as `unfreezing_order` has it of a backbone. The epochs
+            after the head's are shared equally, what is left over goes to the last.
+    """
     if recipe.unfreeze == "none":
         return [("head", "none", recipe.lr_head, recipe.epochs)]
-    finetune = f"head + {recipe.unfreeze}"
     head_epochs = min(recipe.unfreeze_epoch, recipe.epochs)
-    plans = [
-        ("head", "none", recipe.lr_head, head_epochs),
-        (finetune, recipe.unfreeze, recipe.lr_finetune, recipe.epochs - head_epochs),
-    ]
+    parts = tuple(order) if recipe.unfreeze == GRADUAL else (recipe.unfreeze,)
+    left = recipe.epochs - head_epochs
+    epochs = [left // len(parts)] * (len(parts) - 1)
+    epochs.append(left - sum(epochs))
+    plans = [("head", "none", recipe.lr_head, head_epochs)]
+    plans += [(f"head + {part}", part, recipe.lr_finetune, n) for part, n in zip(parts, epochs, strict=True)]
     return [plan for plan in plans if plan[3] > 0]
