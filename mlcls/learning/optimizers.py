@@ -45,7 +45,9 @@ def sgd(groups: Groups, lr: float, *, momentum: float = 0.9, nesterov: bool = Fa
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adam": adam, "adamw": adamw, "sgd": sgd}
 
 
-def parameter_groups(module: nn.Module, weight_decay: float) -> Groups:
+def parameter_groups(
+    module: nn.Module, weight_decay: float, layer_rates: Mapping[str, float] | None = None
+) -> Groups:
     """The parameters that require a gradient, in a group that decays and one that does not.
 
     Biases, the parameters of norms, all other parameters of one dimension, and what a module itself exempts
@@ -53,27 +55,35 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> Groups:
 
     Args:
         module: frozen parameters (`requires_grad` False) are left out.
-        weight_decay: of the first group, at least 0.
+        weight_decay: of the groups that decay, at least 0.
+        layer_rates: learning rate by the parameter's name, of all parameters that train. None: that of the optimizer.
 
     Returns:
-        One or two dicts `{"params": [...], "weight_decay": float}` in the order of the module's parameters;
-        an empty list where all is frozen.
+        One or two dicts `{"params": [...], "weight_decay": float}`, in the order of the module's parameters; with
+        `layer_rates` as many for each of the rates, with an entry `"lr"` too. An empty list where all is frozen.
     """
     exempt = _exempt_names(module)
-    decaying: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
+    groups: dict[float | None, tuple[list[nn.Parameter], list[nn.Parameter]]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
+            rate = None if layer_rates is None else layer_rates[name]
+            decaying, others = groups.setdefault(rate, ([], []))
             (others if parameter.ndim <= 1 or name in exempt else decaying).append(parameter)
-    groups: Groups = [
-        {"params": decaying, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
+    return [
+        {"params": parameters, "weight_decay": decay} | ({} if rate is None else {"lr": rate})
+        for rate, (decaying, others) in groups.items()
+        for parameters, decay in ((decaying, weight_decay), (others, 0.0))
+        if parameters
     ]
-    return [group for group in groups if group["params"]]
 
 
 def build_optimizer(
-    name: str, module: nn.Module, lr: float, weight_decay: float, settings: Mapping[str, Any]
+    name: str,
+    module: nn.Module,
+    lr: float,
+    weight_decay: float,
+    settings: Mapping[str, Any],
+    layer_scales: Mapping[str, float] | None = None,
 ) -> Optimizer:
     """The optimizer called `name` over the trainable parameters of `module`.
 
@@ -84,6 +94,7 @@ def build_optimizer(
         lr: learning rate of every group, above 0.
         weight_decay: see `parameter_groups`.
         settings: what the function takes as keywords. One that only another optimizer takes is left out.
+        layer_scales: factors of `lr`, above 0, by the parameter's name in `module`; what it does not name has 1.
 
     Raises:
         RecipeError: an unknown name, a setting that nothing takes or out of range, nothing to train.
@@ -95,7 +106,10 @@ def build_optimizer(
         raise RecipeError(f"--weight-decay: {weight_decay}, expected at least 0")
     if not lr > 0:
         raise RecipeError(f"--lr-head, --lr-finetune: {lr}, expected a learning rate above 0")
-    groups = parameter_groups(module, weight_decay)
+    rates = None
+    if layer_scales is not None:
+        rates = {key: lr * layer_scales.get(key, 1.0) for key, _ in module.named_parameters()}
+    groups = parameter_groups(module, weight_decay, rates)
     if not groups:
         raise RecipeError("--unfreeze: every parameter is frozen, nothing is left to train")
     try:

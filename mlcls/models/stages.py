@@ -1,8 +1,7 @@
-"""Stages of a backbone: which modules are its last stage, what trains, and what stays in eval mode."""
+"""Stages of a backbone: which modules are its last ones, how deep a parameter lies, what trains and in which mode."""
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from timm.models import group_parameters
@@ -11,14 +10,7 @@ from torch import nn
 from mlcls.errors import RecipeError
 from mlcls.models.classifier import Classifier
 
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """A part of a classifier, by its module name, with its numbers of trainable and frozen parameters."""
-
-    name: str
-    trainable: int
-    frozen: int
+MOST_STEPS = 5  # of gradual unfreezing, as many as a ResNet has: of more blocks, each step takes several
 
 
 def last_stage(backbone: nn.Module) -> tuple[str, ...]:
@@ -31,15 +23,59 @@ def last_stage(backbone: nn.Module) -> tuple[str, ...]:
     Raises:
         RecipeError: the backbone has no parameters.
     """
-    parameters = _after_second_last_feature(backbone) or _last_group(backbone)
-    names = _covering_modules(backbone, parameters)
-    if not names:
-        names = [name for name, child in backbone.named_children() if any(True for _ in child.parameters())][
-            -1:
-        ]
-    if not names:
-        raise RecipeError("--unfreeze last: the backbone has no module with parameters; use --unfreeze none")
-    return tuple(names)
+    for late_parts in _LATE_PARTS:
+        for parameters in late_parts(backbone)[:1]:
+            if names := _covering_modules(backbone, parameters):
+                return tuple(names)
+    raise RecipeError("--unfreeze last: the backbone has no module with parameters; use --unfreeze none")
+
+
+def unfreezing_order(backbone: nn.Module, most: int = MOST_STEPS) -> tuple[str, ...]:
+    """What trains in each step of gradual unfreezing (Howard and Ruder 2018, section 3.3), as `set_trainable` takes it.
+
+    The first step is `last_stage`, the last one "all", and each holds those before it: in a ResNet "layer4",
+    "layer3,layer4" and so on. The parts are those that `last_stage` knows.
+
+    Args:
+        backbone: any timm backbone.
+        most: steps at most, from 2 on; where there are more parts (the blocks of a ViT), a step takes several.
+    """
+    every = {name for name, _ in backbone.named_parameters()}
+    found = next((sets for late_parts in _LATE_PARTS if (sets := late_parts(backbone))), [])
+    steps = [",".join(_covering_modules(backbone, parameters)) for parameters in found if parameters != every]
+    steps = [*dict.fromkeys(step for step in steps if step), "all"]
+    if len(steps) <= most:
+        return tuple(steps)
+    return tuple(steps[round(i * (len(steps) - 1) / (most - 1))] for i in range(most))
+
+
+def layer_depths(model: Classifier) -> dict[str, int]:
+    """How deep each parameter of a classifier lies: 0 for the stem, the most for the head.
+
+    The layers are the groups of timm's `group_matcher` (in a ResNet its stem and each block); one that holds nothing
+    but a norm belongs to the layer before it. Where timm has no matcher, the children of the backbone in the order of
+    their registration, containers of numbered parts taken part by part.
+
+    Returns:
+        depth by the parameter's name in `model`.
+    """
+    layers = _layers(model.backbone)
+    depths = {f"backbone.{name}": depth for depth, names in enumerate(layers) for name in names}
+    return depths | {f"head.{name}": len(layers) for name, _ in model.head.named_parameters()}
+
+
+def layer_scales(model: Classifier, decay: float) -> dict[str, float]:
+    """The learning rate of each parameter over that of the head: `decay` for every layer between (Clark et al. 2020).
+
+    Args:
+        decay: above 0, at most 1.
+
+    Returns:
+        a factor by the parameter's name in `model`, 1 in the head.
+    """
+    depths = layer_depths(model)
+    top = max(depths.values(), default=0)
+    return {name: decay ** (top - depth) for name, depth in depths.items()}
 
 
 def set_trainable(model: Classifier, unfreeze: str | Sequence[str]) -> tuple[str, ...]:
@@ -85,28 +121,6 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
     return trainable, sum(p.numel() for p in model.parameters()) - trainable
 
 
-def describe_stages(model: Classifier) -> tuple[Stage, ...]:
-    """The parts of a classifier in order, by the names that `--unfreeze` takes, the head last as "head".
-
-    A container of numbered stages (`blocks`, `stages`) is listed stage by stage. Parameters that belong to
-    the backbone itself (a ViT's cls_token) are under the name "".
-    """
-    own = list(model.backbone.parameters(recurse=False))
-    stages = [Stage("", *_split_count(own))] if own else []
-    for name, child in model.backbone.named_children():
-        if isinstance(child, nn.Sequential | nn.ModuleList):
-            parts = [(f"{name}.{key}", part) for key, part in child.named_children()]
-        else:
-            parts = [(name, child)]
-        stages += [Stage(key, *count_parameters(part)) for key, part in parts if sum(count_parameters(part))]
-    return (*stages, Stage("head", *count_parameters(model.head)))
-
-
-def _split_count(parameters: Iterable[nn.Parameter]) -> tuple[int, int]:
-    sizes = [(p.numel(), p.requires_grad) for p in parameters]
-    return sum(n for n, trains in sizes if trains), sum(n for n, trains in sizes if not trains)
-
-
 def _set_modes(module: nn.Module, before: bool) -> bool:
     """Set the modes of `module` and below, by whether what precedes it trains; returns whether its end does."""
     trains = {p.requires_grad for p in module.parameters()}
@@ -150,20 +164,23 @@ def _has_parameters(module: nn.Module) -> bool:
     return any(True for _ in module.parameters())
 
 
-def _after_second_last_feature(backbone: nn.Module) -> set[str]:
-    """Names of the parameters after the second-last feature module; empty where timm does not say."""
+def _after_features(backbone: nn.Module) -> list[set[str]]:
+    """Names of the parameters after the second-last feature module, the third-last, ...; [] where timm does not say."""
     features = [_module_name(info) for info in getattr(backbone, "feature_info", None) or ()]
     order = {name: i for i, (name, _) in enumerate(backbone.named_modules())}
     if len(features) < 2 or any(name not in order for name in features):
-        return set()
+        return []
     end = max(i for name, i in order.items() if _within(name, features[-1]))
+    found: list[set[str]] = []
     for boundary in reversed(features[:-1]):
         start = max(i for name, i in order.items() if _within(name, boundary))
         after = {name: i for name, i in order.items() if i > start}
         # A last feature without parameters (a VGG's last pooling) belongs to the stage before it.
         if any(_own_parameters(backbone, name) for name, i in after.items() if i <= end):
-            return {parameter for name in after for parameter in _own_parameters(backbone, name)}
-    return set()
+            parameters = {parameter for name in after for parameter in _own_parameters(backbone, name)}
+            if not found or parameters > found[-1]:
+                found.append(parameters)
+    return found
 
 
 def _module_name(info: Mapping[str, Any]) -> str:
@@ -178,19 +195,62 @@ def _own_parameters(backbone: nn.Module, name: str) -> list[str]:
     return [f"{name}.{key}" for key, _ in backbone.get_submodule(name).named_parameters(recurse=False)]
 
 
-def _last_group(backbone: nn.Module) -> set[str]:
-    """Names of the parameters of timm's last coarse groups, down to one that holds more than a norm."""
+def _last_groups(backbone: nn.Module) -> list[set[str]]:
+    """Names of the parameters of timm's last coarse group, its last two, ...; a norm alone is no group."""
     matcher = getattr(backbone, "group_matcher", None)
     if matcher is None:
-        return set()
-    groups = group_parameters(backbone, matcher(coarse=True))
+        return []
     shapes = {name: parameter.ndim for name, parameter in backbone.named_parameters()}
+    groups = group_parameters(backbone, matcher(coarse=True))
+    found: list[set[str]] = []
     chosen: set[str] = set()
     for group in sorted(groups, reverse=True):
-        chosen.update(groups[group])
+        chosen |= set(groups[group])
         if any(shapes[name] > 1 for name in groups[group]):
-            return chosen
-    return set()
+            found.append(set(chosen))
+    return found
+
+
+def _last_children(backbone: nn.Module) -> list[set[str]]:
+    """Names of the parameters of the last child, the last two, ...; those without parameters do not count."""
+    found: list[set[str]] = []
+    for name, child in reversed(list(backbone.named_children())):
+        if own := {f"{name}.{key}" for key, _ in child.named_parameters()}:
+            found.append(own | (found[-1] if found else set()))
+    return found
+
+
+# what a backbone's last parts are, the first that knows; each set holds the one before it
+_LATE_PARTS = (_after_features, _last_groups, _last_children)
+
+
+def _layers(backbone: nn.Module) -> list[list[str]]:
+    """The parameters' names by layer, from the stem on."""
+    matcher = getattr(backbone, "group_matcher", None)
+    if matcher is None:
+        groups = _parts(backbone)
+    else:
+        by_depth = group_parameters(backbone, matcher(coarse=False))
+        groups = [by_depth[depth] for depth in sorted(by_depth)]
+    matrices = {name for name, parameter in backbone.named_parameters() if parameter.ndim > 1}
+    layers: list[list[str]] = []
+    for names in groups:
+        if layers and matrices.isdisjoint(names):
+            layers[-1] += names
+        elif names:
+            layers.append(list(names))
+    return layers
+
+
+def _parts(backbone: nn.Module) -> list[list[str]]:
+    """The parameters' names by child, those of the backbone itself first; a numbered container child by child."""
+    parts = [[name for name, _ in backbone.named_parameters(recurse=False)]]
+    for name, child in backbone.named_children():
+        numbered = isinstance(child, nn.Sequential | nn.ModuleList)
+        for key, part in child.named_children() if numbered else [("", child)]:
+            inside = f"{name}.{key}" if key else name
+            parts.append([f"{inside}.{parameter}" for parameter, _ in part.named_parameters()])
+    return parts
 
 
 def _covering_modules(module: nn.Module, parameters: set[str], prefix: str = "") -> list[str]:

@@ -124,3 +124,42 @@ def test_mistakes_are_named(name: str, lr: float, weight_decay: float, own: dict
 def test_nothing_to_train_is_named() -> None:
     with pytest.raises(RecipeError, match="--unfreeze: every parameter is frozen"):
         build_optimizer("sgd", nn.Linear(2, 2).requires_grad_(False), 0.1, 0.0, {})
+
+
+@every_optimizer
+def test_a_layer_with_half_the_rate_moves_half_as_far(name: str) -> None:
+    module = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False), nn.BatchNorm1d(3))
+    scales = {"0.weight": 0.5, "2.weight": 0.25}  # the others have 1
+    optimizer = build_optimizer(name, module, 0.1, 0.3, {}, scales)
+    for parameter in module.parameters():
+        nn.init.ones_(parameter)
+        parameter.grad = torch.full_like(parameter, 2.0)
+    optimizer.step()
+    moved = {key: float((1 - p).detach().mean()) for key, p in module.named_parameters()}
+    assert moved["0.weight"] == pytest.approx(0.5 * moved["1.weight"], rel=1e-4)
+    assert moved["2.weight"] == pytest.approx(0.25 * moved["2.bias"], rel=1e-4)
+
+
+def test_groups_by_rate_hold_each_trainable_parameter_once() -> None:
+    module = network()
+    module[3].requires_grad_(False)
+    scales = {"0.weight": 0.5, "0.bias": 0.5, "1.weight": 1.0}
+    groups = build_optimizer("adamw", module, 0.2, 0.3, {}, scales).param_groups
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    found = {
+        (group["lr"], group["weight_decay"]): {names[id(p)] for p in group["params"]} for group in groups
+    }
+    assert found == {
+        (0.1, 0.3): {"0.weight"},
+        (0.1, 0.0): {"0.bias"},
+        (0.2, 0.0): {"1.weight", "1.bias", "2.weight", "2.bias", "4.weight"},
+    }
+
+
+def test_without_scales_groups_are_as_ever() -> None:
+    module = network()
+    plain, scaled = (build_optimizer("adamw", module, 0.2, 0.3, {}, scales) for scales in (None, {}))
+    assert len(plain.param_groups) == len(scaled.param_groups) == 2
+    for one, other in zip(plain.param_groups, scaled.param_groups, strict=True):
+        assert (one["lr"], one["weight_decay"]) == (other["lr"], other["weight_decay"])
+        assert all(p is q for p, q in zip(one["params"], other["params"], strict=True))

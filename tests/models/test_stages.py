@@ -1,5 +1,6 @@
 """Freezing: the last stage of every family, and that what is frozen does not move by one bit."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,15 @@ from torch import nn
 
 from mlcls.errors import RecipeError
 from mlcls.models.classifier import Classifier, build_classifier
-from mlcls.models.stages import count_parameters, describe_stages, last_stage, set_trainable, train_mode
+from mlcls.models.stages import (
+    count_parameters,
+    last_stage,
+    layer_depths,
+    layer_scales,
+    set_trainable,
+    train_mode,
+    unfreezing_order,
+)
 from mlcls.models.weights import WeightsReport
 
 # Tiny variants, with every kind of dropout that the family has switched on.
@@ -202,13 +211,142 @@ def test_last_stage_without_feature_info_is_the_last_coarse_group_then_the_last_
         last_stage(nn.Sequential(nn.ReLU()))
 
 
-def test_counts_and_stages_add_up() -> None:
+def test_counts_add_up() -> None:
     model = classifier("test_vit")
     set_trainable(model, "last")
     trainable, frozen = count_parameters(model)
     assert trainable == sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert trainable + frozen == sum(p.numel() for p in model.parameters())
-    stages = describe_stages(model)
-    assert (sum(s.trainable for s in stages), sum(s.frozen for s in stages)) == (trainable, frozen)
-    assert [s.name for s in stages if s.trainable] == ["blocks.5", "norm", "head"]
-    assert stages[0].name == ""
+
+
+MORE_FAMILIES = (
+    "regnetx_002",
+    "test_byobnet",
+    "test_nfnet",
+    "swin_tiny_patch4_window7_224",
+    "densenet121",
+    "vgg11",
+)
+
+
+def on_meta(backbone: str) -> Classifier:
+    """A classifier without weights: for its names alone."""
+    with torch.device("meta"):
+        model = timm.create_model(backbone, num_classes=0)
+        return Classifier(
+            model,
+            nn.Linear(2, 2),
+            attributes=2,
+            features=2,
+            mean=(0.5,) * 3,
+            std=(0.2,) * 3,
+            weights=WeightsReport("none", 0, ()),
+        )
+
+
+def trainable_names(model: Classifier, unfreeze: str) -> set[str]:
+    set_trainable(model, unfreeze)
+    return {name for name, p in model.backbone.named_parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize("backbone", [*FAMILIES, *MORE_FAMILIES])
+def test_each_step_of_unfreezing_holds_those_before_it_from_the_last_stage_to_all(backbone: str) -> None:
+    model = on_meta(backbone)
+    order = unfreezing_order(model.backbone)
+    assert 2 <= len(order) <= 5
+    assert order[0] == ",".join(last_stage(model.backbone))
+    assert order[-1] == "all"
+    trains = [trainable_names(model, step) for step in order]
+    assert all(before < after for before, after in itertools.pairwise(trains))
+    assert trains[-1] == {name for name, _ in model.backbone.named_parameters()}
+
+
+def test_the_steps_of_a_resnet_and_of_a_vit_with_more_blocks_than_steps() -> None:
+    resnet = on_meta("test_resnet").backbone
+    assert unfreezing_order(resnet) == (
+        "layer4", "layer3,layer4", "layer2,layer3,layer4", "layer1,layer2,layer3,layer4", "all",
+    )  # fmt: skip
+    assert unfreezing_order(resnet, 2) == ("layer4", "all")
+    assert unfreezing_order(resnet, 3) == ("layer4", "layer2,layer3,layer4", "all")
+    vit = on_meta("test_vit3").backbone  # nine blocks
+    assert unfreezing_order(vit, 4) == (
+        "blocks.8,norm,attn_pool",
+        "blocks.5,blocks.6,blocks.7,blocks.8,norm,attn_pool",
+        "blocks.3,blocks.4,blocks.5,blocks.6,blocks.7,blocks.8,norm,attn_pool",
+        "all",
+    )
+
+
+def test_the_steps_without_feature_info_are_groups_then_children() -> None:
+    model = timm.create_model("test_resnet", num_classes=0)
+    del model.feature_info
+    assert unfreezing_order(model)[:2] == ("layer4", "layer3,layer4")
+    assert unfreezing_order(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))) == ("2", "all")
+    assert unfreezing_order(nn.Sequential(nn.Linear(2, 2))) == ("all",)
+
+
+@pytest.mark.parametrize("backbone", [*FAMILIES, *MORE_FAMILIES])
+def test_depths_are_whole_and_the_head_is_deepest(backbone: str) -> None:
+    model = on_meta(backbone)
+    depths = layer_depths(model)
+    assert set(depths) == {name for name, _ in model.named_parameters()}
+    top = max(depths.values())
+    assert {name for name, depth in depths.items() if depth == top} == {"head.weight", "head.bias"}
+    assert set(depths.values()) == set(range(top + 1))
+    # from the last stage on, all lies deeper than the stem
+    last = tuple(f"backbone.{name}." for name in last_stage(model.backbone))
+    first = next(name for name in depths if name.startswith("backbone."))
+    assert depths[first] == 0
+    assert min(depth for name, depth in depths.items() if name.startswith(last)) > 0
+
+
+def test_depths_of_a_resnet_a_vit_and_the_small_network() -> None:
+    resnet = layer_depths(on_meta("resnet18"))
+    blocks = [
+        resnet[f"backbone.layer{stage}.{block}.conv1.weight"] for stage in range(1, 5) for block in range(2)
+    ]
+    assert blocks == list(range(1, 9))
+    assert resnet["backbone.conv1.weight"] == resnet["backbone.bn1.bias"] == 0
+    assert resnet["head.weight"] == 9
+    vit = layer_depths(on_meta("test_vit"))
+    assert vit["backbone.pos_embed"] == vit["backbone.patch_embed.proj.weight"] == 0
+    assert [vit[f"backbone.blocks.{block}.attn.qkv.weight"] for block in range(6)] == list(range(1, 7))
+    assert (vit["backbone.norm.weight"], vit["head.weight"]) == (6, 7)
+    small = layer_depths(on_meta("cnn4"))
+    convolutions = [name for name in small if name.endswith("weight") and "blocks" in name][::2]
+    assert [small[name] for name in convolutions] == [0, 1, 2, 3]
+    assert small["backbone.blocks.3.2.bias"] == 3  # a norm with its convolution
+
+
+def test_depths_without_a_matcher_follow_the_children_and_numbered_parts() -> None:
+    model = Classifier(
+        nn.ModuleDict(
+            {
+                "stem": nn.Linear(2, 2),
+                "body": nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.LayerNorm(2), nn.Linear(2, 2)),
+            }
+        ),
+        nn.Linear(2, 2),
+        attributes=2,
+        features=2,
+        mean=(0.5,) * 3,
+        std=(0.2,) * 3,
+        weights=WeightsReport("none", 0, ()),
+    )
+    found = {name: depth for name, depth in layer_depths(model).items() if name.endswith("weight")}
+    assert found == {
+        "backbone.stem.weight": 0,
+        "backbone.body.0.weight": 1,
+        "backbone.body.2.weight": 1,
+        "backbone.body.3.weight": 2,
+        "head.weight": 3,
+    }
+
+
+def test_scales_are_powers_of_the_decay_from_the_head_down() -> None:
+    model = on_meta("test_resnet")
+    scales, depths = layer_scales(model, 0.5), layer_depths(model)
+    top = max(depths.values())
+    assert scales == {name: 0.5 ** (top - depth) for name, depth in depths.items()}
+    assert scales["head.weight"] == 1.0
+    assert set(layer_scales(model, 1.0).values()) == {1.0}
