@@ -15,6 +15,7 @@ COMMANDS = {
     "evaluate": "every figure of a finished classifier, with intervals and against chance",
     "compare": "which of several classifiers is better, on the same images?",
     "inspect": "what a label table and its images hold, without training",
+    "trials": "try a recipe with many settings, and train the best one again",
 }
 
 

@@ -1,0 +1,178 @@
+"""The trials of a search on the console: the table, best first, live on a terminal, and a line a trial in a pipe."""
+
+import io
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from mlcls.reports.console import UNDEFINED, count, figure, heading, notes, plural, say, some
+from mlcls.reports.grid import Cell, Column, print_grid
+from mlcls.reports.record import EpochFigures
+from mlcls.reports.trial_rows import TABLE, TrialRow, best_first
+
+_MOST = 12  # rows of the live table
+_STYLES = {"complete": "", "pruned": "dim", "failed": "red"}
+_NAMES = {"val_loss": "val loss", "val_map": "val mAP", "val_f1": "val F1"}
+# which columns of the table a narrow terminal loses first
+_DROPS = {"weight_decay": 5, "dropout": 6, "schedule": 4, "batch_size": 3, "optimizer": 2, "lr_finetune": 1}
+
+
+def show_trials(
+    console: Console, rows: Sequence[TrialRow], *, metric: str, maximize: bool, title: str = "Trials"
+) -> None:
+    """Print the trials that are over, the best first, and what became of the others.
+
+    Args:
+        metric: the figure that they are compared by.
+        maximize: whether more of it is better.
+    """
+    heading(console, title)
+    ranked = best_first(rows, maximize)
+    if not ranked:
+        say(console, "no trial has come to its end", indent=2)
+        return
+    dropped = _print_table(console, ranked, rows)
+    if dropped:
+        say(console, f"not shown in this narrow window: {some(dropped, len(dropped))}", style="dim", indent=2)
+    say(console, f"best first, by {_NAMES[metric]}; the test subset was not looked at", style="dim", indent=2)
+    for row in ranked:
+        if row.state == "failed" and row.reason:
+            notes(console, [f"trial {row.number} failed: {row.reason}"])
+    for row in rows:
+        if row.state == "again":
+            notes(console, [f"trial {row.number}: {row.reason}"])
+
+
+def _print_table(console: Console, shown: Sequence[TrialRow], rows: Sequence[TrialRow]) -> tuple[str, ...]:
+    others = list(dict.fromkeys(name for row in rows for name in row.settings if name not in TABLE.values()))
+    columns = [Column("Trial", text=True)]
+    columns += [
+        Column(title, text=name in ("optimizer", "schedule"), drop=_DROPS[name])
+        for title, name in TABLE.items()
+    ]
+    columns += [Column(name, drop=20 + i) for i, name in enumerate(others)]
+    columns += [
+        Column("Best Validation Loss"), Column("val mAP"), Column("epochs", drop=7), Column("seconds", drop=8),
+        Column("state", text=True, drop=9),
+    ]  # fmt: skip
+    cells: list[list[Cell]] = []
+    for place, row in enumerate(shown):
+        style = "bold green" if place == 0 and row.state == "complete" else _STYLES[row.state]
+        values = [_trial(row), *(setting(row.settings.get(name)) for name in (*TABLE.values(), *others))]
+        values += [
+            figure(row.val_loss, 4),
+            figure(row.val_map),
+            count(row.epochs),
+            figure(row.seconds, 0),
+            row.state,
+        ]
+        cells.append([(value, style) for value in values])
+    return print_grid(console, columns, cells)
+
+
+def _trial(row: TrialRow) -> str:
+    """`Trial 7`; of one that was planned under another number, also its name."""
+    own = f"Trial {row.number}"
+    return own if row.name in (None, own) else f"{own} ({row.name})"
+
+
+def setting(value: Any) -> str:
+    """A setting's value in few characters."""
+    if value is None:
+        return UNDEFINED
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+class TrialTable:
+    """What moves while trials run: on a terminal the table, best first, and the running one; in a pipe a line a trial.
+
+    A context manager: what moved is gone when it is left, however it is left.
+    """
+
+    def __init__(self, console: Console, *, metric: str, maximize: bool, most: int) -> None:
+        self._console, self._metric, self._maximize, self._most = console, metric, maximize, most
+        self._rows: Sequence[TrialRow] = ()
+        self._running, self._at, self._epochs = "", "", 0
+        self._started = time.monotonic()
+        self._live = Live(
+            console=console, auto_refresh=True, refresh_per_second=2, transient=True, get_renderable=self._shown,
+            redirect_stdout=False, redirect_stderr=False,
+        )  # fmt: skip
+        self._moves = console.is_terminal and not console.quiet
+
+    def __enter__(self) -> "TrialTable":
+        if self._moves:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._moves:
+            self._live.stop()
+
+    def begin(self, number: int, name: str | None, epochs: int) -> None:
+        """A trial begins."""
+        own = f"trial {number}"
+        self._running = own if name in (None, f"Trial {number}") else f"{own} ({name})"
+        self._started = time.monotonic()
+        self._epochs, self._at = epochs, "reading"
+
+    def epoch(self, row: EpochFigures, value: float | None) -> None:
+        """An epoch of the running trial is over."""
+        self._at = f"epoch {row.epoch + 1}/{self._epochs}, {_NAMES[self._metric]} {figure(value)}"
+
+    def show(self, rows: Sequence[TrialRow], number: int) -> None:
+        """Show the trials as they stand, now that one has ended."""
+        self._rows, self._running = rows, ""
+        if self._moves:
+            return
+        for row in rows:
+            if row.number == number:
+                say(self._console, self._line(row))
+
+    def _line(self, row: TrialRow) -> str:
+        over = [one for one in self._rows if one.state in ("complete", "pruned")]
+        said = [f"{_trial(row)} of {self._most}: {row.state}"]
+        if row.reason:
+            said.append(row.reason)
+        said.append(f"{_NAMES[self._metric]} {figure(row.value, 4)}")
+        ranked = best_first(over, self._maximize)
+        if ranked and ranked[0].state == "complete":
+            best = ranked[0]
+            said.append(
+                "the best so far" if best is row else f"best {figure(best.value, 4)} of trial {best.number}"
+            )
+        said.append(f"{plural(row.epochs or 0, 'epoch')}, {figure(row.seconds, 1)} s")
+        settings = " ".join(f"{name}={setting(value)}" for name, value in row.settings.items())
+        return f"{', '.join(said)}; {settings}"
+
+    def _shown(self) -> Text:
+        """The table as it stands, as lines."""
+        inner = Console(
+            file=io.StringIO(), width=self._console.width, force_terminal=True, legacy_windows=False,
+            color_system="standard" if self._console.color_system else None, markup=False, highlight=False,
+        )  # fmt: skip
+        ranked = best_first(self._rows, self._maximize)
+        if ranked:
+            room = max(3, min(_MOST, self._console.height - 6))
+            _print_table(inner, ranked[:room], self._rows)
+            if len(ranked) > room:
+                say(inner, f"and {len(ranked) - room} more", style="dim", indent=2)
+        over = sum(row.state in ("complete", "pruned") for row in self._rows)
+        others = sum(row.state == "running" for row in self._rows)
+        line = f"{over} of {plural(self._most, 'trial')} over"
+        if others:
+            line += f", {others} running elsewhere"
+        if self._running:
+            seconds = time.monotonic() - self._started
+            line += f"; {self._running}: {self._at}, {seconds:.0f} s"
+        say(inner, line, indent=2)
+        file = inner.file
+        assert isinstance(file, io.StringIO)
+        return Text.from_ansi(file.getvalue())

@@ -1,0 +1,182 @@
+"""Which trial of a study runs next, how it ended, and trials whose process has died, which are run again.
+
+Optuna keeps the trials and draws their values. It does not see that a process has died: such a trial would be running
+for ever. So each process holds a lock that dies with it, and whoever asks for a trial looks first at what the running
+ones' processes have come to. Of another machine's, whose locks may not be seen here, a sign of life each minute tells.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from mlcls.bundle.lock import hold_folder
+from mlcls.bundle.unfinished import CHECKPOINT, LOCK, remove_checkpoint
+from mlcls.errors import BundleError, MlclsError
+from mlcls.workflows.search_space import Range, Space
+from mlcls.workflows.study import STARTUP, Shared
+
+PULSE = 60.0  # seconds between two signs of life of a trial
+LOST = 900.0  # seconds without one after which a trial of another machine counts as dead; clocks may differ a little
+ATTEMPTS = 3  # times that values are tried whose process dies: they may be what ends it
+OVER = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+def next_trial(shared: Shared, most: int) -> Trial | None:
+    """A trial to run, its values drawn; None while `most` trials are over or running.
+
+    First, trials whose process has died are marked as failed, and their values are put into the queue again.
+    """
+    with shared.turn:
+        revive(shared)
+        trials = shared.study.get_trials(deepcopy=False)
+        if sum(trial.state in (*OVER, TrialState.RUNNING) for trial in trials) >= most:
+            return None
+        seed = np.random.SeedSequence([shared.seed, len(trials)]).generate_state(1)[0]
+        shared.study.sampler = optuna.samplers.TPESampler(seed=int(seed), n_startup_trials=STARTUP)
+        trial = shared.study.ask(_distributions(shared.space))
+        worker = shared.worker
+        trial.set_user_attr(
+            "worker", {"host": worker.host, "number": worker.number, "lock": str(worker.lock)}
+        )
+        trial.set_user_attr("seen", time.time())
+        return trial
+
+
+def count_over(shared: Shared) -> int:
+    """How many trials have come to an end by themselves or were cut off."""
+    return sum(trial.state in OVER for trial in shared.study.get_trials(deepcopy=False))
+
+
+def tell(
+    shared: Shared, trial: Trial, state: TrialState, value: float | None, facts: Mapping[str, Any]
+) -> None:
+    """Keep how a trial ended, with what is known of it.
+
+    Where it was given up as lost meanwhile, its values are tried again by another process, and nothing is kept here.
+    """
+    with shared.turn, contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError, ValueError):
+        for name, fact in facts.items():
+            trial.set_user_attr(name, fact)
+        shared.study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
+
+
+def give_back(shared: Shared, trial: Trial, why: str) -> None:
+    """End a trial that is no fault of its values': they are tried again."""
+    with shared.turn:
+        _mark_dead(shared, trial._trial_id, trial.number, why)
+        _queue_again(shared)
+
+
+def revive(shared: Shared) -> None:
+    """Mark the running trials whose process has died as failed, and queue their values again. Hold `shared.turn`."""
+    for trial in shared.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        with _held_if_dead(shared, trial) as dead:
+            if dead:
+                _mark_dead(shared, trial._trial_id, trial.number, "its process died")
+                _clear(trial)
+    _queue_again(shared)
+
+
+@contextmanager
+def pulse(shared: Shared, trial: Trial) -> Iterator[None]:
+    """Give a sign of life of a trial each minute, for processes of other machines, until the block is left."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(PULSE):
+            with contextlib.suppress(optuna.exceptions.OptunaError, OSError):  # the next one will do
+                trial.set_user_attr("seen", time.time())
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@contextmanager
+def _held_if_dead(shared: Shared, trial: FrozenTrial) -> Iterator[bool]:
+    """Whether a running trial's process is no more; within the block its lock is held here."""
+    worker: Mapping[str, Any] | None = trial.user_attrs.get("worker")
+    if worker is None:  # its process had no time to say who it is
+        yield shared.on_file or _age(trial) > LOST
+        return
+    lock = Path(worker["lock"])
+    if lock == shared.worker.lock:
+        yield False
+        return
+    if worker["host"] != shared.worker.host or not (lock / CHECKPOINT / LOCK).exists():
+        yield _age(trial) > LOST
+        return
+    with contextlib.ExitStack() as held:
+        try:
+            note = held.enter_context(hold_folder(lock))
+        except BundleError:  # it lives
+            yield False
+            return
+        yield note is None or _age(trial) > LOST  # with a note: the file system has no locks
+
+
+def _age(trial: FrozenTrial) -> float:
+    """Seconds since the last sign of life."""
+    start = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
+    return time.time() - float(trial.user_attrs.get("seen", start))
+
+
+def _mark_dead(shared: Shared, trial_id: int, number: int, why: str) -> None:
+    storage = shared.study._storage
+    with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # another process was first
+        storage.set_trial_user_attr(trial_id, "reason", why)
+        storage.set_trial_user_attr(trial_id, "dead", True)
+        storage.set_trial_state_values(trial_id, TrialState.FAIL)
+
+
+def _clear(trial: FrozenTrial) -> None:
+    """Remove the checkpoint of a run whose process has died, where it is seen here."""
+    folder = Path(trial.user_attrs.get("folder", ""))
+    if folder.name and (folder / CHECKPOINT).is_dir():
+        with contextlib.suppress(MlclsError, OSError):
+            with hold_folder(folder):
+                remove_checkpoint(folder)
+            folder.rmdir()
+
+
+def _queue_again(shared: Shared) -> None:
+    """Queue the values of every dead trial that has not been yet: what died in between is found here too."""
+    trials = shared.study.get_trials(deepcopy=False)
+    followed = {trial.user_attrs.get("again_of") for trial in trials}
+    for trial in trials:
+        attempt = int(trial.user_attrs.get("attempt", 1))
+        if trial.state != TrialState.FAIL or not trial.user_attrs.get("dead") or trial.number in followed:
+            continue
+        died = trial.user_attrs.get("reason") == "its process died"
+        if died and attempt >= ATTEMPTS:
+            continue
+        known = {name: trial.user_attrs[name] for name in ("name", "fields") if name in trial.user_attrs}
+        shared.study.enqueue_trial(
+            {**trial.system_attrs.get("fixed_params", {}), **trial.params},
+            user_attrs={**known, "again_of": trial.number, "attempt": attempt + died},
+        )
+
+
+def _distributions(space: Space) -> dict[str, BaseDistribution]:
+    return {name: _distribution(one) for name, one in space.items()}
+
+
+def _distribution(one: Any) -> BaseDistribution:
+    if not isinstance(one, Range):
+        return CategoricalDistribution(one.values)
+    if one.whole:
+        return IntDistribution(int(one.low), int(one.high), log=one.log, step=int(one.step or 1))
+    return FloatDistribution(one.low, one.high, log=one.log, step=one.step)
