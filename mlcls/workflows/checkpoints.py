@@ -16,19 +16,24 @@ from torch import Tensor, nn
 import mlcls
 from mlcls.bundle.unfinished import CHECKPOINT
 from mlcls.errors import RecipeError
+from mlcls.learning.averaging import Ema, Ingredient
 from mlcls.learning.checkpoint import Kept, Tensors, Writer, write_checkpoint
-from mlcls.learning.epochs import Feedback, Position, Running
-from mlcls.learning.plain_state import from_plain, restore_optimizer, to_plain
-from mlcls.learning.saved_rows import load_rows, save_rows
+from mlcls.learning.epochs import Feedback, Running
+from mlcls.learning.plain_state import to_plain
+from mlcls.learning.saved_rows import save_rows
 from mlcls.learning.steps import Stepper
 from mlcls.learning.stopping import MONITORS, EarlyStopping
 from mlcls.recipe import Recipe, recipe_values
-from mlcls.reports.record import EpochFigures, facts_from_plain, facts_to_plain
+from mlcls.reports.record import EpochFigures, facts_to_plain
 from mlcls.workflows.identity import identity_of
-from mlcls.workflows.resuming import BEST, FIRST, NOW, RUN, SCORES, STEP, Begun, Earlier, foreign
+from mlcls.workflows.resuming import BEST, FIRST, NOW, RUN, SCORES, STEP, Begun, Earlier
 from mlcls.workflows.setup import Setup
 
 CHANCE, DEVICE_CHANCE = "chance", "device_chance"
+AVERAGE, INGREDIENT = (
+    "average",
+    "ingredient",
+)  # files of a moving average, and of each epoch that a soup may take
 WORTH = 50.0  # an epoch's end is saved when that costs at most one part in so many of the time since the last time
 
 
@@ -52,6 +57,8 @@ class Progress:
     chance: the states of the random number generators, of an epoch that goes on in the middle.
     stage: of the last epoch; iterations: (epoch, loss) of each optimizer step of the epochs that ended.
     stopped: why the training is over; None while it is not.
+    ema: the moving average of the weights, where there is one; averages: its state, of a stage that goes on.
+    ingredients: the best epochs, of which a soup may be made; best first.
     """
 
     stopping: EarlyStopping
@@ -63,6 +70,9 @@ class Progress:
     best: Best | None = None
     stopped: str | None = None
     chance: dict[str, Tensor] = field(default_factory=dict)
+    ema: Ema | None = None
+    averages: dict[str, Tensor] = field(default_factory=dict)
+    ingredients: list[Ingredient] = field(default_factory=list)
 
 
 def new_progress(recipe: Recipe) -> Progress:
@@ -226,11 +236,17 @@ class Saver:
             "stopped": progress.stopped,
             "stepper": None if stepper is None else _stepper_state(stepper, step),
         }
-        if best is not None and position.ended and best.epoch == position.epoch:
+        if progress.ema is None and best is not None and position.ended and best.epoch == position.epoch:
             now = best.moved  # one file for both
         else:
             now = moved_from(self.first, setup.classifier)
-        return state, {NOW: now, STEP: step}
+        tensors: dict[str, Tensors] = {NOW: now, STEP: step}
+        if progress.ema is not None:
+            now.update(progress.ema.raw_weights())  # in a validation the network holds the averages
+            tensors[AVERAGE] = progress.ema.state()
+        tensors |= {f"{INGREDIENT}-{one.epoch}": one.weights for one in progress.ingredients}
+        state["ingredients"] = [[one.epoch, one.figure] for one in progress.ingredients]
+        return state, tensors
 
     def _write(
         self, state: dict[str, Any], tensors: dict[str, Tensors], best: Best | None, rows: bool
@@ -245,7 +261,10 @@ class Saver:
             except OSError as error:
                 self._rows_problem = error
         state["rows"] = {name: list(store.files) for name, store in self._stores.items() if store.files}
-        files: dict[str, Tensors | Kept] = {**tensors}
+        # an ingredient never changes: one that stands already is not written again
+        files: dict[str, Tensors | Kept] = {
+            role: self._kept.get(role, what) for role, what in tensors.items()
+        }
         files[FIRST] = self._kept.get(FIRST, self.first)
         files[RUN] = self._kept.get(RUN) or identity_of(self._setup.data).tensors()
         if best is not None:
@@ -254,7 +273,10 @@ class Saver:
             files[SCORES] = self._kept[SCORES] if known else {"scores": torch.from_numpy(best.scores)}
         self._number += 1
         kept = write_checkpoint(self.folder, self._number, state, files)
-        self._kept = {role: kept[role] for role in (FIRST, RUN, BEST, SCORES) if role in kept}
+        lasting = (FIRST, RUN, BEST, SCORES)
+        self._kept = {
+            role: one for role, one in kept.items() if role in lasting or role.startswith(INGREDIENT)
+        }
         self._best_epoch = None if best is None else best.epoch
         self._writing = time.thread_time() - started
 
@@ -269,10 +291,6 @@ def _as_tensor(losses: list[float | None]) -> Tensor:
     return torch.tensor([float("nan") if loss is None else loss for loss in losses], dtype=torch.float64)
 
 
-def _as_losses(tensor: Tensor) -> list[float | None]:
-    return [None if loss != loss else loss for loss in tensor.tolist()]
-
-
 def _stepper_state(stepper: Stepper, tensors: dict[str, Tensor]) -> dict[str, Any]:
     parts = [part.state_dict() for part in stepper.schedule.parts]
     return {
@@ -280,88 +298,3 @@ def _stepper_state(stepper: Stepper, tensors: dict[str, Tensor]) -> dict[str, An
         "schedule": to_plain(parts, "--schedule", tensors),
         "scaler": to_plain(stepper.scaler.state_dict(), "scaler", tensors),
     }
-
-
-def restore_progress(earlier: Earlier, recipe: Recipe) -> Progress:
-    """What the checkpoint holds of the epochs.
-
-    Raises:
-        BundleError: a file is damaged, or of another version.
-    """
-    progress = new_progress(recipe)
-    checkpoint, state = earlier.checkpoint, earlier.checkpoint.state
-    step = checkpoint.tensors(STEP)
-    try:
-        position = Position(**{**state["position"], "losses": _as_losses(step["losses"])})
-        position.bad = [tuple(indices) for indices in position.bad]
-        progress.running.position = position
-        if state["stepper"] is not None:
-            progress.running.restore = partial(_restore_stepper, state["stepper"], step)
-        progress.feedback.val_loss = state["feedback"]["val_loss"]
-        progress.feedback.next_stage = state["feedback"]["next_stage"]
-        progress.stage = state["stage"]
-        source = str(checkpoint.folder)
-        progress.figures = [facts_from_plain(EpochFigures, row, source) for row in state["figures"]]
-        losses = _as_losses(step["iteration_losses"])
-        progress.iterations = list(zip(step["iteration_epochs"].tolist(), losses, strict=True))
-        progress.stopping.best = state["stopping"]["best"]
-        progress.stopping.waited = state["stopping"]["waited"]
-        progress.stopped = state["stopped"]
-        if state["best"] is not None:
-            scores = checkpoint.tensors(SCORES)["scores"].numpy()
-            progress.best = Best(state["best"], checkpoint.tensors(BEST), scores)
-    except (KeyError, TypeError, ValueError) as error:
-        raise foreign(checkpoint, error) from error
-    progress.chance = {name: step[name] for name in (CHANCE, DEVICE_CHANCE) if name in step}
-    return progress
-
-
-def restore_chance(progress: Progress, device: torch.device) -> None:
-    """Set the random number generators to where the epoch that goes on had left them; once."""
-    if CHANCE in progress.chance:
-        torch.set_rng_state(progress.chance[CHANCE])
-    if DEVICE_CHANCE in progress.chance:
-        torch.cuda.set_rng_state(progress.chance[DEVICE_CHANCE], device)
-    progress.chance = {}
-
-
-def make_saver(
-    out: Path,
-    setup: Setup,
-    begun: Begun,
-    started: float,
-    earlier: Earlier | None,
-    tell: Callable[[str], object],
-) -> Saver:
-    """What keeps the checkpoints of a run, with the progress of the one that goes on, or with none.
-
-    Args:
-        started: when the run began, by `time.monotonic`, less what it had taken before.
-        tell: told what keeps a checkpoint from the disk.
-
-    Raises:
-        BundleError: a file of the checkpoint is damaged, or of another version.
-    """
-    if earlier is None:
-        first, progress = copy_weights(setup.classifier), new_progress(setup.recipe)
-    else:
-        first, progress = earlier.first, restore_progress(earlier, setup.recipe)
-        if progress.stopped is None:
-            _load_rows(earlier, setup, tell)
-    return Saver(out, setup, progress, begun, first, started=started, tell=tell, earlier=earlier)
-
-
-def _load_rows(earlier: Earlier, setup: Setup, tell: Callable[[str], object]) -> None:
-    """Fill the stores with what the frozen part had computed."""
-    stores = {name: store for feed in setup.feeds for name, store in feed.stores.items()}
-    for name, facts in earlier.checkpoint.state.get("rows", {}).items():
-        lost = load_rows(stores[name], earlier.checkpoint.folder, facts) if name in stores else []
-        if lost:
-            tell(f"{earlier.checkpoint.folder}: damaged, and computed again: {', '.join(lost)}")
-
-
-def _restore_stepper(state: Mapping[str, Any], tensors: dict[str, Tensor], stepper: Stepper) -> None:
-    restore_optimizer(stepper.optimizer, from_plain(state["optimizer"], tensors))
-    for part, kept in zip(stepper.schedule.parts, from_plain(state["schedule"], tensors), strict=True):
-        part.load_state_dict(kept)
-    stepper.scaler.load_state_dict(from_plain(state["scaler"], tensors))

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +12,11 @@ from rich.console import Console
 from torch import Tensor
 
 from mlcls.errors import BundleError, ImageError, MlclsError, NumericalError, is_out_of_memory
-from mlcls.learning.epochs import TrainedEpoch, run_epochs
+from mlcls.learning.averaging import Ingredient, keep_best
+from mlcls.learning.epochs import StepInfo, TrainedEpoch, run_epochs
 from mlcls.learning.losses import masked_loss
 from mlcls.learning.steps import Batch
+from mlcls.learning.stopping import MONITORS
 from mlcls.models.forward import predict_logits, to_scores
 from mlcls.models.staged import StagedClassifier
 from mlcls.models.stages import train_mode
@@ -28,10 +31,10 @@ from mlcls.workflows.checkpoints import (
     copy_weights,
     moved_from,
     new_progress,
-    restore_chance,
 )
 from mlcls.workflows.finishing import FAILED
 from mlcls.workflows.frozen import Feed
+from mlcls.workflows.restoring import restore_averages, restore_chance
 from mlcls.workflows.setup import Setup
 from mlcls.workflows.signals import Asked, Stop
 
@@ -119,6 +122,11 @@ def _run_epochs(
         if saver is not None and saver.due():
             saver.save()
 
+    def after_step(step: StepInfo) -> None:
+        if progress.ema is not None and step.loss is not None:
+            progress.ema.update()
+        between()
+
     position = progress.running.position
     epochs = run_epochs(
         setup.model,
@@ -130,16 +138,18 @@ def _run_epochs(
         clip_norm=recipe.clip_norm or None,
         accumulate=recipe.accumulate,
         train_mode=lambda _: _train_mode(setup.model),
-        on_step=lambda _: between(),
+        on_step=lambda step: after_step(step),
         feedback=progress.feedback,
         running=progress.running,
     )
     for trained in epochs:
-        row, scores = _validate(setup, trained, table, between)
+        with nullcontext() if progress.ema is None else progress.ema.swapped_in():
+            row, scores = _validate(setup, trained, table, between)
+            improved = _take_in(setup, progress, first, trained, row, scores)
+        table.finish_epoch(row, improved)
         if on_epoch is not None:
             on_epoch(row)
-        improved = _take_in(setup, progress, first, trained, row, scores)
-        table.finish_epoch(row, improved)
+        _go_on_or_stop(setup, progress, first)
         last = trained.stage == len(setup.stages) - 1
         last = last and trained.epoch + 1 == position.first + setup.stages[-1].epochs
         over = last or progress.stopped is not None
@@ -159,26 +169,42 @@ def _take_in(
     row: EpochFigures,
     scores: NDArray[np.float32],
 ) -> bool:
-    """An epoch's figures taken in, and what follows from them; whether it is the best so far."""
-    stopping, feedback = progress.stopping, progress.feedback
+    """An epoch's figures taken in; whether it is the best so far."""
+    stopping, recipe = progress.stopping, setup.recipe
     if trained.stage != progress.stage:
         progress.stage = trained.stage
         stopping.restart()
     progress.figures.append(row)
     progress.iterations += [(trained.epoch, loss) for loss in trained.iteration_losses]
-    improved = stopping.update(getattr(row, setup.recipe.monitor))
-    if improved or progress.best is None:
-        progress.best = Best(trained.epoch, moved_from(first, setup.classifier), scores)
-    feedback.val_loss = row.val_loss
+    figure = getattr(row, recipe.monitor)
+    improved = stopping.update(figure)
+    best = improved or progress.best is None
+    moved = moved_from(first, setup.classifier) if best or recipe.soup else {}
+    if best:
+        progress.best = Best(trained.epoch, moved, scores)
+    if recipe.soup and figure is not None:
+        progress.ingredients = keep_best(
+            progress.ingredients,
+            Ingredient(trained.epoch, figure, moved),
+            recipe.soup,
+            higher_is_better=MONITORS[recipe.monitor] == "max",
+        )
+    return improved
+
+
+def _go_on_or_stop(setup: Setup, progress: Progress, first: dict[str, Tensor]) -> None:
+    """What follows from an epoch's figures: the next epoch, the next stage, or the end."""
+    stopping, feedback = progress.stopping, progress.feedback
+    feedback.val_loss = progress.figures[-1].val_loss
     if stopping.should_stop:
         if progress.stage == len(setup.stages) - 1:
             monitor, patience = setup.recipe.monitor, setup.recipe.patience
             progress.stopped = f"{monitor} has not been better for {patience} epochs"
         else:
+            assert progress.best is not None
             feedback.next_stage = True  # the head has learned what it can: on with its best weights
             setup.classifier.load_state_dict({**first, **progress.best.moved})
     progress.running.position.ended = True
-    return improved
 
 
 def _interrupted(saver: Saver | None, progress: Progress) -> BaseException:
@@ -211,6 +237,7 @@ def _shown(setup: Setup, epoch: int, table: EpochTable, progress: Progress) -> I
     """An epoch's batches with the bar moving; chance (dropout) begins anew, as a function of seed and epoch."""
     torch.manual_seed(int(np.random.SeedSequence([setup.recipe.seed, epoch]).generate_state(1)[0]))
     table.start_epoch(epoch, len(setup.train.dataset))
+    restore_averages(progress)
     start = len(progress.running.position.losses) * setup.recipe.accumulate
     if start:  # an epoch that goes on
         table.advance(progress.running.position.images)
