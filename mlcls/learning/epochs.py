@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import torch
@@ -11,9 +11,10 @@ from torch.optim import Optimizer
 
 from mlcls.errors import NumericalError
 from mlcls.learning.batchnorm import moving_buffers
-from mlcls.learning.losses import Loss
+from mlcls.learning.losses import Loss, loss_at
 from mlcls.learning.schedules import Schedule
 from mlcls.learning.steps import Batch, Step, Stepper, build_stepper, take_step
+from mlcls.learning.unknowns import Selective
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +97,8 @@ class StepInfo:
     """One optimizer step, as `on_step` gets it.
 
     epoch, stage: counted from 0 through all stages; step: from 0 in the epoch.
-    loss: over the known labels of the step; None where it was skipped or nothing was known.
-    images, known: how many images and known labels it had.
+    loss: over the labels of the step that count; None where it was skipped or none does.
+    images, known: how many images, and labels that count, it had.
     skipped: its loss or gradient was not finite.
     lr: the learning rate after it.
     """
@@ -117,7 +118,7 @@ class TrainedEpoch:
     """One epoch of training.
 
     epoch: counted from 0 through all stages; stage: index of its stage.
-    train_loss: sum of the losses over the number of known labels, of the steps taken; None where none was.
+    train_loss: sum of the losses over the number of labels that count, of the steps taken; None where none was.
     iteration_losses: the same of each optimizer step, in order; None where no step was taken.
     lr: at the epoch's start (the highest, where groups differ).
     seconds: of training, reading the batches included; images_per_second: of the same time.
@@ -145,6 +146,7 @@ def run_epochs(
     precision: str = "fp32",
     clip_norm: float | None = None,
     accumulate: int = 1,
+    unknowns: Selective | None = None,
     train_mode: Callable[[nn.Module], object] = nn.Module.train,
     on_step: Callable[[StepInfo], None] | None = None,
     feedback: Feedback | None = None,
@@ -165,11 +167,13 @@ def run_epochs(
         stages: in order.
         batches: the batches of an epoch, given its number; of one that goes on, those that are left. They may hold any
             number of images, one as well.
-        loss: elementwise, as `build_loss` gives it; it sees float32 logits and never an unknown label.
+        loss: elementwise, as `build_loss` gives it; it sees float32 logits and never an unknown label. Each epoch
+            has it as `loss_at` gives it.
         device: where the batches are moved.
         precision: fp32, bf16 or fp16: of the forward pass.
         clip_norm: the gradient's norm is cut to it; None leaves it.
         accumulate: how many batches make one step; they are held together, and weigh as one batch.
+        unknowns: which unknown labels count as absent; None: none.
         train_mode: puts the model into training mode before each epoch (and frozen parts into eval mode).
         on_step: called after each step; what it raises ends the training between two steps.
         feedback: what the caller writes between the epochs.
@@ -191,7 +195,14 @@ def run_epochs(
             continue
         optimizer, schedule = stages[index].begin()
         running.stepper = build_stepper(
-            model, loss, optimizer, schedule, device=device, precision=precision, clip_norm=clip_norm
+            model,
+            loss,
+            optimizer,
+            schedule,
+            device=device,
+            precision=precision,
+            clip_norm=clip_norm,
+            unknowns=unknowns,
         )
         if running.restore is None:
             position.begin_stage(index)
@@ -201,6 +212,7 @@ def run_epochs(
         while position.epoch < position.first + stages[index].epochs:
             if not position.ended:
                 train_mode(model)
+                running.stepper = replace(running.stepper, loss=loss_at(loss, position.epoch))
                 groups = _in_groups(batches(position.epoch), accumulate)
                 yield _train_epoch(running.stepper, groups, position, give_up_after, on_step)
             schedule.after_epoch(feedback.val_loss)

@@ -1,7 +1,8 @@
-"""Losses: elementwise functions of logits and known targets, and the sum over what is known."""
+"""Losses: elementwise functions of logits and known targets, and the sum over what counts."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from mlcls.errors import RecipeError
 from mlcls.learning.settings import check_kind, setting_names, settings_for
+from mlcls.learning.unknowns import Selective
 from mlcls.missing import split_missing
 from mlcls.naming import look_up
 
@@ -73,6 +75,8 @@ def asl(
     gamma_neg: float = 4.0,
     gamma_pos: float = 0.0,
     clip: float = 0.05,
+    ramp_epochs: int = 0,
+    epoch: int | None = None,
 ) -> Tensor:
     """Asymmetric loss (Ridnik et al. 2021): the absent have their own focusing and a shifted probability.
 
@@ -84,6 +88,9 @@ def asl(
         gamma_pos: focusing of the present, at least 0.
         clip: the margin m in [0, 1): an absent attribute with a probability below m costs nothing.
             With all three 0 it is `bce`.
+        ramp_epochs: over so many epochs the focusing of the absent grows in even steps from gamma_pos to gamma_neg,
+            since a network that knows nothing yet learns little of what it is told to overlook; 0: none.
+        epoch: of the training, counted from 0; see `loss_at`. None: full strength.
 
     Raises:
         RecipeError: a setting out of range.
@@ -91,6 +98,9 @@ def asl(
     _require(gamma_neg >= 0, f"--loss asl: gamma_neg is {gamma_neg}, expected at least 0")
     _require(gamma_pos >= 0, f"--loss asl: gamma_pos is {gamma_pos}, expected at least 0")
     _require(0 <= clip < 1, f"--loss asl: clip is {clip}, expected 0 up to, but not, 1")
+    _require(ramp_epochs >= 0, f"--loss asl: ramp_epochs is {ramp_epochs}, expected at least 0")
+    if epoch is not None and epoch < ramp_epochs:
+        gamma_neg = gamma_pos + (gamma_neg - gamma_pos) * epoch / ramp_epochs
     log_p, log_not_p = F.logsigmoid(logits), F.logsigmoid(-logits)
     present = -torch.exp(gamma_pos * log_not_p) * log_p
     if clip == 0:
@@ -105,7 +115,36 @@ def asl(
 LOSSES: dict[str, Callable[..., Tensor]] = {"bce": bce, "focal": focal, "asl": asl}
 
 
-def build_loss(name: str, *, pos_weight: Tensor | None, settings: Mapping[str, Any]) -> Loss:
+@dataclass(frozen=True, slots=True)
+class BuiltLoss:
+    """A loss bound to its settings, which refuses what is not elementwise. `build_loss` makes one.
+
+    function: of (logits, targets) and `keywords`.
+    what: how a message calls it.
+    """
+
+    function: Callable[..., Any]
+    keywords: Mapping[str, Any]
+    what: str
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """One value a cell.
+
+        Raises:
+            RecipeError: the function returned something else.
+        """
+        losses = self.function(logits, targets, **self.keywords)
+        if isinstance(losses, Tensor) and losses.shape == logits.shape:
+            return losses
+        kind = type(losses).__name__
+        found = f"a tensor of shape {list(losses.shape)}" if isinstance(losses, Tensor) else kind
+        raise RecipeError(
+            f"{self.what}: returned {found}, expected an elementwise [B, A] = {list(logits.shape)}; "
+            "reduce nothing (in PyTorch: reduction='none')"
+        )
+
+
+def build_loss(name: str, *, pos_weight: Tensor | None, settings: Mapping[str, Any]) -> BuiltLoss:
     """The loss called `name`, bound to its settings.
 
     Args:
@@ -123,14 +162,31 @@ def build_loss(name: str, *, pos_weight: Tensor | None, settings: Mapping[str, A
     what = f"--loss {name}"
     function = look_up(LOSSES, name, "--loss")
     _require("pos_weight" not in settings, f"{what}: pos_weight is no setting of a loss; use --pos-weight")
+    _require("epoch" not in settings, f"{what}: epoch is no setting of a loss; training counts them itself")
     keywords = settings_for(function, settings, LOSSES, what, positional=2)
     if pos_weight is not None and takes_pos_weight(name):
         keywords["pos_weight"] = pos_weight
-    loss = partial(_elementwise, function, keywords, what)
+    loss = BuiltLoss(function, keywords, what)
     if name in LOSSES:  # a wrong setting shows before anything is trained
         blank = torch.zeros(1, 1 if pos_weight is None else pos_weight.numel(), device=_device(pos_weight))
         loss(blank, blank)
     return loss
+
+
+def loss_at(loss: Loss, epoch: int) -> Loss:
+    """The loss as an epoch of training has it: of one that `build_loss` made, and that has a parameter `epoch`.
+
+    Any other is the same in all epochs. Without this the parameter keeps its default: validation compares epochs, so
+    it takes the loss at full strength.
+
+    Args:
+        epoch: counted from 0 through all stages.
+    """
+    if not isinstance(loss, BuiltLoss):
+        return loss
+    if "epoch" not in (setting_names(loss.function, loss.what, positional=2) or ()):
+        return loss
+    return dataclasses.replace(loss, keywords={**loss.keywords, "epoch": epoch})
 
 
 def takes_pos_weight(name: str) -> bool:
@@ -139,20 +195,34 @@ def takes_pos_weight(name: str) -> bool:
     return takes is None or "pos_weight" in takes
 
 
-def masked_loss(loss: Loss, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The sum of a loss over known labels, and how many they are.
+def masked_loss(
+    loss: Loss, logits: Tensor, labels: Tensor, unknowns: Selective | None = None
+) -> tuple[Tensor, Tensor]:
+    """The sum of a loss over the labels that count, and how many they are.
 
     Args:
         loss: elementwise, as `build_loss` gives it.
         logits: float32 [B, A].
         labels: float32 [B, A] on the same device, NaN where unknown.
+        unknowns: which unknown cells count as absent; None: known labels count alone.
 
     Returns:
-        `(sum, known)`: scalars, float32 and int64; both 0 where nothing is known. The gradient of an unknown
-        cell is 0.
+        `(sum, counted)`: scalars, float32 and int64; both 0 where nothing counts. The gradient of a cell that does
+        not is 0.
     """
-    targets, known = split_missing(labels)
-    return loss(logits, targets).masked_fill(~known, 0.0).sum(), known.sum()
+    targets, counted = split_missing(labels)
+    losses = loss(logits, targets)
+    if unknowns is not None:
+        absent = unknowns.absent(logits, labels)
+        losses = torch.where(absent, unknowns.factor(logits) * losses, losses)
+        counted = counted | absent
+    return losses.masked_fill(~counted, 0.0).sum(), counted.sum()
+
+
+def count_cells(labels: Tensor, unknowns: Selective | None = None) -> int:
+    """How many cells of labels [B, A] will count in `masked_loss`, whatever the logits."""
+    known = int(split_missing(labels)[1].sum())
+    return known if unknowns is None else known + int(unknowns.count(labels))
 
 
 def pos_weight_from(labels: NDArray[np.float32], cap: float = 10.0) -> NDArray[np.float32]:
@@ -177,24 +247,6 @@ def pos_weight_from(labels: NDArray[np.float32], cap: float = 10.0) -> NDArray[n
     quotient = np.divide(negatives, positives, out=np.ones_like(positives), where=both)
     weights: NDArray[np.float32] = np.clip(quotient, 1 / cap, cap).astype(np.float32)
     return weights
-
-
-def _elementwise(
-    function: Callable[..., Any], keywords: Mapping[str, Any], what: str, logits: Tensor, targets: Tensor
-) -> Tensor:
-    """`function` called, and its result refused unless it has one value a cell."""
-    losses = function(logits, targets, **keywords)
-    if not isinstance(losses, Tensor) or losses.shape != logits.shape:
-        found = (
-            f"a tensor of shape {list(losses.shape)}"
-            if isinstance(losses, Tensor)
-            else f"{type(losses).__name__}"
-        )
-        raise RecipeError(
-            f"{what}: returned {found}, expected an elementwise [B, A] = {list(logits.shape)}; "
-            "reduce nothing (in PyTorch: reduction='none')"
-        )
-    return losses
 
 
 def _combine(present: Tensor, absent: Tensor, targets: Tensor, pos_weight: Tensor | None) -> Tensor:

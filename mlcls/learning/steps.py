@@ -12,9 +12,9 @@ from torch.optim import Optimizer
 
 from mlcls.errors import NumericalError, RecipeError
 from mlcls.learning.batchnorm import lone_values_allowed, put_back
-from mlcls.learning.losses import Loss, masked_loss
+from mlcls.learning.losses import Loss, count_cells, masked_loss
 from mlcls.learning.schedules import Schedule
-from mlcls.missing import split_missing
+from mlcls.learning.unknowns import Selective
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """pixels uint8 [B, 3, S, S], labels float32 [B, A] with NaN where unknown, indices int64 [B]."""
@@ -38,14 +38,15 @@ class Stepper:
     device: torch.device
     dtype: torch.dtype
     clip_norm: float | None
+    unknowns: Selective | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """What came of one step.
 
-    loss_sum: over known labels; None where no step was taken.
-    known: how many known labels the batches hold.
+    loss_sum: over the labels that count; None where no step was taken.
+    known: how many labels of the batches count: the known, and unknown ones that count as absent.
     finite: False where the loss or the gradient's norm was not finite (the step was skipped).
     overflow: True where the loss was finite and fp16's loss scale was merely too high, and has been lowered.
     """
@@ -65,6 +66,7 @@ def build_stepper(
     device: torch.device,
     precision: str,
     clip_norm: float | None,
+    unknowns: Selective | None = None,
 ) -> Stepper:
     """A stepper; see `run_epochs` for the arguments.
 
@@ -77,14 +79,15 @@ def build_stepper(
         raise RecipeError(f"clip_norm: {clip_norm}, expected above 0, or nothing")
     # fp16 alone needs its loss scaled: bf16 has float32's range
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    return Stepper(model, loss, optimizer, schedule, scaler, device, PRECISIONS[precision], clip_norm)
+    dtype = PRECISIONS[precision]
+    return Stepper(model, loss, optimizer, schedule, scaler, device, dtype, clip_norm, unknowns)
 
 
 def take_step(stepper: Stepper, batches: Sequence[Batch], buffers: Sequence[Tensor]) -> Step:
     """One optimizer step over one batch, or over several as if they were one.
 
-    The loss is the sum over the known labels of all the batches, divided by their number, which is counted
-    before the first forward pass. Without a known label nothing is computed. Where the loss or the gradient's
+    The loss is the sum over the labels of all the batches that count, divided by their number, which is counted
+    before the first forward pass. Without such a label nothing is computed. Where the loss or the gradient's
     norm is not finite, parameters, optimizer, schedule and BatchNorm statistics are as before.
 
     Args:
@@ -95,7 +98,7 @@ def take_step(stepper: Stepper, batches: Sequence[Batch], buffers: Sequence[Tens
     Raises:
         NumericalError: the device's memory gave out.
     """
-    known = sum(int(split_missing(labels)[1].sum()) for _, labels, _ in batches)
+    known = sum(count_cells(labels, stepper.unknowns) for _, labels, _ in batches)
     if known == 0:
         return Step(None, 0)
     before = [buffer.clone() for buffer in buffers]
@@ -129,7 +132,7 @@ def _backward(stepper: Stepper, batch: Batch, known: int) -> Tensor:
     autocast = torch.autocast(stepper.device.type, stepper.dtype) if half else nullcontext()
     with autocast, lone_values_allowed(stepper.model) if len(pixels) == 1 else nullcontext():
         logits = stepper.model(pixels)
-    loss_sum, _ = masked_loss(stepper.loss, logits.float(), labels)
+    loss_sum, _ = masked_loss(stepper.loss, logits.float(), labels, stepper.unknowns)
     stepper.scaler.scale(loss_sum / known).backward()  # type: ignore[no-untyped-call]
     return loss_sum.detach()
 
