@@ -7,7 +7,7 @@ between epochs. albumentations is imported when an augmentation is built, so tha
 import os
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mlcls.errors import RecipeError
 from mlcls.images.preprocess import INTERPOLATIONS, Preprocessing
+from mlcls.missing import split_missing
 from mlcls.naming import look_up
 
 Pixels = NDArray[np.uint8]
@@ -23,7 +24,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class AugmentSettings:
-    """The probabilities (`*_p`, in 0..1, a picture) and ranges (least, most) of `light` and `rich`.
+    """The probabilities (`*_p`, in 0..1, a picture) and ranges (least, most) of `light`, `rich` and `strong`.
 
     Attributes:
         hflip_p: mirrored left to right.
@@ -37,6 +38,9 @@ class AugmentSettings:
         blur_p, blur_sigma: Gaussian, its deviation in pixels of the square.
         erasing_p, erasing_scale, erasing_ratio: one rectangle, of this part of the area and of this width by
             height, becomes the mean colour (Zhong et al. 2017, "Random erasing data augmentation").
+        turn_p, turn: of `strong` alone: turned about the middle, by so many degrees at most to either side.
+        gray_p: of `strong` alone: colour is lost.
+        noise_p, noise: of `strong` alone: Gaussian, a pixel and channel of its own; its deviation as a part of 255.
     """
 
     hflip_p: float = 0.5
@@ -54,6 +58,11 @@ class AugmentSettings:
     erasing_p: float = 0.2
     erasing_scale: Range = (0.02, 0.15)
     erasing_ratio: Range = (0.4, 2.5)
+    turn_p: float = 0.5
+    turn: float = 15.0
+    gray_p: float = 0.1
+    noise_p: float = 0.3
+    noise: Range = (0.01, 0.06)
 
     def __post_init__(self) -> None:
         faults = []
@@ -86,6 +95,7 @@ _BOUNDS = {
     "blur_sigma": (_ABOVE_0, 1e3),
     "erasing_scale": (_ABOVE_0, 1.0),
     "erasing_ratio": (_ABOVE_0, 1e3),
+    "turn": (0.0, 180.0),
 }
 
 
@@ -128,8 +138,50 @@ class Augment:
         return augmented
 
 
+@dataclass(frozen=True, slots=True)
+class Choose:
+    """Two augmentations, the one or the other by the image: a picklable function of (seed, epoch, index) as they are.
+
+    Attributes:
+        common: for most images.
+        rare: for those that `is_rare` marks.
+        is_rare: bool [N], by index.
+    """
+
+    common: Augment
+    rare: Augment
+    is_rare: NDArray[np.bool_]
+
+    def __call__(self, image: Pixels, epoch: int, index: int) -> Pixels:
+        """Args: image uint8 RGB [S, S, 3], left alone. Returns: the same shape."""
+        return (self.rare if self.is_rare[index] else self.common)(image, epoch, index)
+
+
+def rare_images(labels: NDArray[np.float32], share: float) -> NDArray[np.bool_]:
+    """Which images are known to have a rare attribute.
+
+    Args:
+        labels: [N, A], 0 absent, 1 present, NaN unknown.
+        share: an attribute is rare where at most this part of its known labels, 0..1, is present; one that no image
+            is known to have is not.
+
+    Returns:
+        bool [N].
+    """
+    values, known = split_missing(labels)
+    positive = known & (values > 0.5)
+    is_rare = positive.sum(axis=0) <= share * known.sum(axis=0)
+    marked: NDArray[np.bool_] = (positive & is_rare).any(axis=1)
+    return marked
+
+
 def build_augmentation(
-    name: str, preprocessing: Preprocessing, settings: AugmentSettings | None = None, seed: int = 0
+    name: str,
+    preprocessing: Preprocessing,
+    settings: AugmentSettings | None = None,
+    seed: int = 0,
+    *,
+    flag: str = "--augment",
 ) -> Augment:
     """The augmentation of that name.
 
@@ -138,11 +190,12 @@ def build_augmentation(
         preprocessing: gives the size, the interpolation and the mean colour.
         settings: probabilities and ranges; None for the defaults.
         seed: of the run, from 0 on.
+        flag: which gave the name, for the message.
 
     Raises:
         RecipeError: an unknown name.
     """
-    listed = look_up(AUGMENTATIONS, name, "--augment")
+    listed = look_up(AUGMENTATIONS, name, flag)
     transforms = listed(preprocessing, settings or AugmentSettings())
     return Augment(_albumentations().Compose(transforms) if transforms else None, seed)
 
@@ -198,8 +251,37 @@ def rich(preprocessing: Preprocessing, settings: AugmentSettings) -> list[Any]:
     ]
 
 
+def strong(preprocessing: Preprocessing, settings: AugmentSettings) -> list[Any]:
+    """`rich` with larger changes, twice as likely each; then turned, without colour, or noisy.
+
+    The crop and the erased part stay as they are: more of them would take away what the label is about.
+    """
+    A = _albumentations()
+    return [
+        *rich(preprocessing, _stronger(settings)),
+        A.Affine(rotate=(-settings.turn, settings.turn), fill=preprocessing.fill, p=settings.turn_p),
+        A.ToGray(p=settings.gray_p),
+        A.GaussNoise(std_range=settings.noise, p=settings.noise_p),
+    ]
+
+
+def _stronger(settings: AugmentSettings) -> AugmentSettings:
+    """The changes of colour, shape and sharpness doubled, within their bounds; mirroring stays."""
+    twice: dict[str, Any] = {
+        name: min(2 * getattr(settings, name), _BOUNDS.get(name, (0.0, 1.0))[1])
+        for name in ("jitter_p", "brightness", "contrast", "saturation", "hue", "perspective_p", "blur_p")
+    }
+    ranges: dict[str, Any] = {
+        name: (least, min(2 * most, _BOUNDS.get(name, (0.0, 1.0))[1]))
+        for name in ("perspective_scale", "blur_sigma")
+        for least, most in [getattr(settings, name)]
+    }
+    return replace(settings, **twice, **ranges)
+
+
 AUGMENTATIONS: dict[str, Callable[[Preprocessing, AugmentSettings], list[Any]]] = {
     "none": none,
     "light": light,
     "rich": rich,
+    "strong": strong,
 }

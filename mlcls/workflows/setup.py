@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from mlcls.errors import BundleError, RecipeError
 from mlcls.folders import cache_folder
-from mlcls.images.augment import build_augmentation
+from mlcls.images.augment import Choose, build_augmentation, rare_images
 from mlcls.images.cores import auto_workers
-from mlcls.images.dataset import Batches, ImageDataset, evaluation_batches, training_batches
+from mlcls.images.dataset import Batches, ImageDataset, Transform, evaluation_batches, training_batches
 from mlcls.images.preprocess import Preprocessing
 from mlcls.learning.epochs import Stage
 from mlcls.learning.losses import Loss, build_loss, pos_weight_from, takes_pos_weight
@@ -117,7 +117,7 @@ def set_up(
         stages=_stage_facts(classifier, plans),
         device=str(device),
         precision=precision,
-        notes=(*_model_notes(recipe, classifier), *said, *told),
+        notes=(*_model_notes(recipe, classifier), *_rare_note(recipe, data), *said, *told),
     )
     return Setup(
         recipe,
@@ -285,6 +285,36 @@ def _model_notes(recipe: Recipe, classifier: Classifier) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def _transform(recipe: Recipe, data: LabelledImages, preprocessing: Preprocessing) -> Transform | None:
+    """The augmentation of training images; None where nothing is to change."""
+    settings = augment_settings(recipe)
+    common = build_augmentation(recipe.augment, preprocessing, settings, recipe.seed)
+    is_rare = _rare_images(recipe, data)
+    if not is_rare.any():
+        return None if common.transforms is None else common
+    rare = build_augmentation(
+        recipe.augment_rare, preprocessing, settings, recipe.seed, flag="--augment-rare"
+    )
+    return Choose(common, rare, is_rare)
+
+
+def _rare_images(recipe: Recipe, data: LabelledImages) -> NDArray[np.bool_]:
+    """Which training images are augmented by `--augment-rare`, bool [n]; what is unknown counts neither way."""
+    if recipe.augment_rare == "none":
+        return np.zeros(len(data.split.train), dtype=np.bool_)
+    return rare_images(data.table.labels[data.split.train], recipe.rare_share)
+
+
+def _rare_note(recipe: Recipe, data: LabelledImages) -> tuple[str, ...]:
+    if recipe.augment_rare == "none":
+        return ()
+    marked = _rare_images(recipe, data)
+    return (
+        f"{marked.sum():,} of {len(marked):,} training images hold an attribute that at most {recipe.rare_share:.3g} "
+        f"of the known labels have, and are augmented by {recipe.augment_rare}",
+    )
+
+
 def _batches(
     recipe: Recipe,
     data: LabelledImages,
@@ -296,9 +326,8 @@ def _batches(
     """The batches of the three subsets."""
     assert data.store is not None  # gathered with a preprocessing
     store = data.store
-    augment = build_augmentation(recipe.augment, preprocessing, augment_settings(recipe), recipe.seed)
     train = training_batches(
-        ImageDataset(store.select(data.split.train), labels, None if augment.transforms is None else augment),
+        ImageDataset(store.select(data.split.train), labels, _transform(recipe, data, preprocessing)),
         batch_size=recipe.batch_size,
         seed=recipe.seed,
         sampler=recipe.sampler,
