@@ -30,6 +30,7 @@ from mlcls.scoring.thresholds import parse_objective
 
 CHOICES: Mapping[str, Mapping[str, Any]] = {
     "augment": AUGMENTATIONS,
+    "augment_rare": AUGMENTATIONS,
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
     "loss": LOSSES,
