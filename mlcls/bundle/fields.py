@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from mlcls.errors import RecipeError
 from mlcls.images.preprocess import FITS, INTERPOLATIONS, Preprocessing
+from mlcls.images.tta import tta_views
 from mlcls.naming import find_refused
 from mlcls.scoring.line import Calibration, identity
 from mlcls.scoring.tuned import TunedThreshold
 
 LARGEST_SIDE = 100_000  # px, of a network's input
+MOST_MEMBERS = 1000
 
 
 def _is_text(value: Any) -> bool:
@@ -34,6 +37,13 @@ def _are_numbers(count: int) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, list) and len(value) == count and all(map(_is_number, value))
 
 
+def _are_views(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(tta_views(value))
+    except RecipeError:
+        return False
+
+
 THRESHOLD_FIELDS: dict[str, Callable[[Any], bool]] = {
     "name": _is_text,
     "threshold": _is_number,
@@ -53,6 +63,7 @@ MANIFEST_FIELDS: dict[str, Callable[[Any], bool]] = {
     "head": _is_text,
     "dropout": _or_none(_is_number),
     "seed": _is_count,
+    "tta": _or_none(_are_views),
 }
 PREPROCESSING_FIELDS: dict[str, Callable[[Any], bool]] = {
     "image_size": lambda value: _is_count(value) and value <= LARGEST_SIDE,
@@ -81,6 +92,15 @@ def names_of(names: Any) -> tuple[str, ...]:
         raise ValueError("attributes: expected a list of names")
     if len(set(names)) < len(names) or any(map(find_refused, names)):
         raise ValueError("attributes: expected different names, without control characters")
+    return tuple(names)
+
+
+def members_of(names: Any) -> tuple[str, ...]:
+    """The folders of an ensemble's members, as they stand there. Raises ValueError where they are none."""
+    if not isinstance(names, list) or not names or not all(map(_is_text, names)):
+        raise ValueError("members: expected a list of folders")
+    if len(set(names)) < len(names) or len(names) > MOST_MEMBERS:
+        raise ValueError(f"members: expected different folders, at most {MOST_MEMBERS}")
     return tuple(names)
 
 

@@ -16,7 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlcls.bundle.fields import calibration_of, check_manifest, names_of, preprocessing_of, thresholds_of
+from mlcls.bundle.fields import (
+    calibration_of,
+    check_manifest,
+    members_of,
+    names_of,
+    preprocessing_of,
+    thresholds_of,
+)
 from mlcls.bundle.unfinished import MANIFEST, how_to_go_on, is_unfinished
 from mlcls.bundle.writing import write_whole
 from mlcls.errors import BundleError, RecipeError
@@ -28,18 +35,45 @@ from mlcls.sealed import digest_of, seal, unseal
 FORMAT = 1
 WEIGHTS, THRESHOLDS, GROUPS = "weights.safetensors", "thresholds.json", "groups.csv"
 MODEL, METRICS = "model.onnx", "metrics.json"
+MEMBERS = "members"  # of an ensemble: the field that names them, and the folder that they stand in
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A finished bundle, opened: `bundle.json` and `thresholds.json` are read and verified, other files when asked."""
+    """A finished bundle, opened: `bundle.json` and `thresholds.json` are read and verified, other files when asked.
+
+    `prepared_as` says how the network's images are prepared, None of an ensemble, which has no network of its own but
+    `members`, ordinary bundles whose probabilities are averaged. An ordinary bundle has no members.
+    """
 
     folder: Path
     manifest: Mapping[str, Any]
     attributes: tuple[str, ...]
-    preprocessing: Preprocessing
+    prepared_as: Preprocessing | None
     thresholds: tuple[TunedThreshold, ...]
     calibration: Calibration
+    members: tuple["Bundle", ...] = ()
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How the network's images are prepared.
+
+        Raises:
+            BundleError: this is an ensemble; its members have one each.
+        """
+        if self.prepared_as is None:
+            raise BundleError(f"{self.folder}: an ensemble has no network of its own, its members have")
+        return self.prepared_as
+
+    @property
+    def networks(self) -> "tuple[Bundle, ...]":
+        """The bundles that hold networks: the members of an ensemble, else this one alone."""
+        return self.members or (self,)
+
+    @property
+    def tta(self) -> str:
+        """The views that its predictions were averaged over, as `mlcls.images.tta.tta_views` reads them."""
+        return str(self.manifest.get("tta") or "none")
 
     def threshold_values(self) -> NDArray[np.float64]:
         """The thresholds as an array [A]."""
@@ -55,11 +89,12 @@ def load_bundle(folder: str | Path) -> Bundle:
     folder = Path(folder)
     manifest = read_manifest(folder)
     thresholds = _unsealed(folder, THRESHOLDS)
+    members = tuple(map(load_bundle, _member_folders(folder, manifest)))
     try:
         check_manifest(manifest)
         attributes = names_of(manifest["attributes"])
         tuned = thresholds_of(thresholds["attributes"])
-        preprocessing = preprocessing_of(manifest["preprocessing"])
+        preprocessing = None if members else preprocessing_of(manifest["preprocessing"])
         calibration = calibration_of(manifest.get("calibration"), len(attributes))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecipeError) as error:
         raise BundleError(
@@ -67,7 +102,39 @@ def load_bundle(folder: str | Path) -> Bundle:
         ) from error
     if tuple(t.name for t in tuned) != attributes:
         raise BundleError(f"{folder / THRESHOLDS}: its attributes are not those of {MANIFEST}")
-    return Bundle(folder, manifest, attributes, preprocessing, tuned, calibration)
+    for member in members:
+        if set(member.attributes) != set(attributes):
+            raise BundleError(f"{member.folder}: its attributes are not those of the ensemble {folder}")
+    return Bundle(folder, manifest, attributes, preprocessing, tuned, calibration, members)
+
+
+def _member_folders(folder: Path, manifest: Mapping[str, Any]) -> list[Path]:
+    """The folders of an ensemble's members, none of an ordinary bundle's.
+
+    Each is sure to stand within the ensemble's, to be the one that was put there, and to be no ensemble itself.
+    """
+    if manifest.get(MEMBERS) is None:
+        return []
+    try:
+        names = members_of(manifest[MEMBERS])
+    except ValueError as error:
+        raise BundleError(f"{folder / MANIFEST}: lacks or misnames a field: {error}") from error
+    folders = []
+    for name in names:
+        place = folder / name
+        if not is_member(name):
+            raise BundleError(f"{folder / MANIFEST}: expected a member {MEMBERS}/NAME, found {name!r:.80}")
+        if not place.is_dir():
+            raise BundleError(f"{place}: missing; the ensemble is damaged")
+        if not Path(os.path.realpath(place)).is_relative_to(os.path.realpath(folder)):
+            raise BundleError(
+                f"{place}: a link that leads out of the bundle; put the member itself in its place"
+            )
+        _verified(folder, manifest, f"{name}/{MANIFEST}")
+        if read_manifest(place).get(MEMBERS) is not None:
+            raise BundleError(f"{place}: an ensemble as a member of another; name its members instead")
+        folders.append(place)
+    return folders
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -104,38 +171,53 @@ def read_verified(bundle: Bundle, name: str) -> bytes:
     Raises:
         BundleError: the bundle has no such file, or it is missing, damaged, or a link to a place outside.
     """
-    expected = bundle.manifest["files"].get(name)
-    if expected is None or not is_plain(name):
-        raise BundleError(f"{bundle.folder / name}: the bundle was written without this file")
-    with _opened(bundle.folder, name) as file:
+    return _verified(bundle.folder, bundle.manifest, name)
+
+
+def _verified(folder: Path, manifest: Mapping[str, Any], name: str) -> bytes:
+    expected = manifest["files"].get(name)
+    if expected is None or not _is_file_of(name):
+        raise BundleError(f"{folder / name}: the bundle was written without this file")
+    with _opened(folder, name) as file:
         data = file.read()
-    _check_digest(bundle.folder / name, digest_of(data), expected)
+    _check_digest(folder / name, digest_of(data), expected)
     return data
 
 
 def verify_bundle(folder: str | Path) -> Bundle:
     """Open a finished bundle after every file of it is found to be as it was written. Others beside them are no fault.
 
+    Of an ensemble, the files of its members too.
+
     Raises:
         BundleError: as `load_bundle`; names every file that is damaged or missing.
     """
     folder = Path(folder)
-    faults, bundle = [], None
-    for name, expected in read_manifest(folder)["files"].items():
+    manifest, bundle = read_manifest(folder), None
+    faults = _file_faults(folder, manifest)
+    try:
+        bundle = load_bundle(folder)
+    except BundleError as error:
+        faults.append(str(error))
+    for member in () if bundle is None else bundle.members:
+        faults += _file_faults(member.folder, member.manifest)
+    if bundle is None or faults:
+        raise BundleError("\n".join(dict.fromkeys(faults)))
+    return bundle
+
+
+def _file_faults(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the files that a manifest names, a sentence each."""
+    faults = []
+    for name, expected in manifest["files"].items():
         try:
-            if not is_plain(name):
+            if not _is_file_of(name):
                 raise BundleError(f"{folder / MANIFEST}: names a file outside of the bundle, {name!r}")
             with _opened(folder, name) as file:
                 _check_digest(folder / name, hashlib.file_digest(file, "sha256").hexdigest(), expected)
         except BundleError as error:
             faults.append(str(error))
-    try:
-        bundle = load_bundle(folder)
-    except BundleError as error:
-        faults.append(str(error))
-    if bundle is None or faults:
-        raise BundleError("\n".join(faults))
-    return bundle
+    return faults
 
 
 def _check_digest(path: Path, found: str, expected: str) -> None:
@@ -206,3 +288,15 @@ def is_plain(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def is_member(name: str) -> bool:
+    """Whether a name that a manifest gives is that of a member's folder: `members/NAME`."""
+    place, _, last = name.partition("/")
+    return place == MEMBERS and is_plain(last)
+
+
+def _is_file_of(name: str) -> bool:
+    """Whether a name is that of a file in the bundle's own folder, or of a member's `bundle.json`."""
+    place, _, last = name.rpartition("/")
+    return is_plain(name) or (is_member(place) and last == MANIFEST)

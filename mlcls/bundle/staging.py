@@ -1,19 +1,21 @@
 """A new bundle in `--out`: whether there is room for it, its files staged beside it, moved when all are whole.
 
-Everything is first written into `checkpoint/bundle/`, then moved into place by renames, `bundle.json` last.
+Everything is first written into `checkpoint/bundle/`, then moved into place by renames, `bundle.json` last. An
+ensemble's members are folders in it, `members/NAME`, each a bundle with a `bundle.json` of its own.
 """
 
 import contextlib
 import hashlib
 import json
+import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mlcls import durable
-from mlcls.bundle.files import FORMAT, METRICS, MODEL, THRESHOLDS, WEIGHTS, is_plain
+from mlcls.bundle.files import FORMAT, MEMBERS, METRICS, MODEL, THRESHOLDS, WEIGHTS, is_member, is_plain
 from mlcls.bundle.unfinished import (
     CHECKPOINT,
     MANIFEST,
@@ -124,22 +126,36 @@ def staged_bundle(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             if not moving:
                 clear_staged(folder)
-            for emptied in (staging, staging.parent):
+            below = [path for path in sorted(staging.rglob("*"), reverse=True) if path.is_dir()]
+            for emptied in (*below, staging, staging.parent):
                 if emptied.is_dir():
                     emptied.rmdir()
 
 
 def _seal_staged(staging: Path, manifest: Mapping[str, Any]) -> list[str]:
     """Write the staged bundle's `bundle.json`, all on disk; returns the names of the other files."""
-    names, digests = sorted(path.name for path in staging.iterdir() if path.is_file()), {}
+    names, digests = _files_below(staging), {}
     for name in names:
         with open(staging / name, "r+b") as file:  # Windows flushes no file that is open for reading alone
-            if name != THRESHOLDS:
+            # of a member its `bundle.json` alone: it holds the digests of the others
+            if name != THRESHOLDS and (is_plain(name) or name.endswith(f"/{MANIFEST}")):
                 digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
             durable.flush(file)
     durable.write_flushed(staging / MANIFEST, seal({"format": FORMAT, **manifest, "files": digests}))
-    durable.flush_folder(staging)
+    for place in (*_folders_of(names), ""):
+        durable.flush_folder(staging / place)
     return names
+
+
+def _files_below(folder: Path) -> list[str]:
+    """The files in a folder, and in those below it, by name, `/` between the parts."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def _folders_of(names: Iterable[str]) -> list[str]:
+    """The folders that hold files of these names, but for the one that all are in: each before what it is in."""
+    found = {parent.as_posix() for name in names for parent in PurePosixPath(name).parents}
+    return sorted(found - {"."}, key=lambda name: (-name.count("/"), name))
 
 
 def _refuse_in_the_way(folder: Path, names: Sequence[str]) -> None:
@@ -148,6 +164,10 @@ def _refuse_in_the_way(folder: Path, names: Sequence[str]) -> None:
         path = folder / name
         if path.is_dir() and not path.is_symlink():
             raise OutputError(f"{path}: a folder stands in the way of the bundle's file; move it away")
+    for name in _folders_of(names):
+        path = folder / name
+        if path.is_symlink() or (path.exists() and not path.is_dir()):
+            raise OutputError(f"{path}: stands in the way of the bundle's folder; move it away")
 
 
 def _move(staging: Path, folder: Path, names: Sequence[str]) -> None:
@@ -161,20 +181,48 @@ def _move(staging: Path, folder: Path, names: Sequence[str]) -> None:
     durable.flush_folder(staging.parent)
     durable.flush_folder(folder)
     earlier = _files_of(replaced, folder)
+    _remove_members(replaced, folder)
+    for name in reversed(_folders_of(names)):
+        (folder / name).mkdir(exist_ok=True)
     for name in names:
         durable.rename(staging / name, folder / name)
     for name in sorted(earlier - {*names, MANIFEST}):
         durable.remove(folder / name)
-    durable.flush_folder(folder)
+    for place in (*_folders_of(names), ""):
+        durable.flush_folder(folder / place)
     durable.remove(replaced)
     durable.rename(staging / MANIFEST, folder / MANIFEST)
     durable.flush_folder(folder)
 
 
+def _remove_members(manifest: Path, folder: Path) -> None:
+    """Remove the members in a folder that an ensemble's manifest says are its own, other files beside theirs left.
+
+    Each one's `bundle.json` goes last: cut off before that, the next attempt knows its files still.
+    """
+    inside = os.path.realpath(folder)
+    places = [
+        folder / name
+        for name in sorted(_names_in(manifest, MEMBERS))
+        if is_member(name) and os.path.realpath(folder / name) == os.path.join(inside, *name.split("/"))
+    ]
+    for place in filter(Path.is_dir, places):
+        for name in (*sorted(_files_of(place / MANIFEST, place) - {MANIFEST}), THRESHOLDS, MANIFEST):
+            durable.remove(place / name)
+    for place in (*places, folder / MEMBERS):
+        with contextlib.suppress(OSError):  # not empty, or not there
+            place.rmdir()
+
+
 def _files_of(manifest: Path, folder: Path) -> set[str]:
     """The files in a folder that a bundle's manifest says are its own; none where it cannot be read."""
+    return {name for name in _names_in(manifest, "files") if is_plain(name) and (folder / name).is_file()}
+
+
+def _names_in(manifest: Path, field: str) -> set[str]:
+    """The names that a field of a manifest holds; none where it cannot be read."""
     try:
-        names = dict(json.loads(manifest.read_text(encoding="utf-8"))["files"])
+        names = json.loads(manifest.read_text(encoding="utf-8"))[field]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return set()
-    return {name for name in names if is_plain(name) and (folder / name).is_file()}
+    return set(map(str, names)) if isinstance(names, dict | list) else set()
