@@ -1,4 +1,7 @@
-"""Schedules: how the learning rate moves within a stage, after each step and after each epoch."""
+"""Schedules: how the learning rate moves within a stage, after each step and after each epoch.
+
+Where groups of parameters have rates of their own (layer-wise decay), every schedule keeps their ratios.
+"""
 
 import math
 from collections.abc import Callable, Mapping
@@ -8,6 +11,7 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
+    LambdaLR,
     LinearLR,
     LRScheduler,
     ReduceLROnPlateau,
@@ -103,28 +107,44 @@ def plateau(
 ) -> Schedule:
     """Times `factor` when the validation loss has not fallen for more than `patience` epochs.
 
-    `threshold` is the fall, relative to the best loss, below which it does not count; `min_lr` is the floor.
+    `threshold` is the fall, relative to the best loss, below which it does not count; `min_lr` is the floor of the
+    highest rate.
     """
     _require(0 < factor < 1, f"--schedule plateau: factor is {factor}, expected between 0 and 1")
     _require(min_lr >= 0, f"--schedule plateau: min_lr is {min_lr}, expected 0 or more")
     _require(patience >= 0, f"--schedule plateau: patience is {patience}, expected 0 or more")
+    ratios = [group["lr"] / _highest(optimizer) for group in optimizer.param_groups]
+    floors = [min_lr * ratio for ratio in ratios]
+    least = 1e-8 if min(ratios) == 1 else 0.0  # a fall by less than that PyTorch leaves out, group by group
     warmup = _warmup(optimizer, course)
-    falls = ReduceLROnPlateau(optimizer, factor=factor, patience=patience, threshold=threshold, min_lr=min_lr)
+    falls = ReduceLROnPlateau(
+        optimizer, factor=factor, patience=patience, threshold=threshold, min_lr=floors, eps=least
+    )
     return Schedule(course, warmup, falls)
 
 
 def cosine(optimizer: Optimizer, course: Course, *, min_lr: float = 0.0) -> Schedule:
-    """Half a cosine from the learning rate to `min_lr`, by steps, over what the warm-up leaves of the stage.
+    """Half a cosine from the (highest) learning rate to `min_lr`, by steps, over what the warm-up leaves of the stage.
 
     Loshchilov and Hutter 2017, equation 5, without restarts.
     """
-    lowest = min(group["lr"] for group in optimizer.param_groups)
-    _require(0 <= min_lr <= lowest, f"--schedule cosine: min_lr is {min_lr}, expected 0 to the rate {lowest}")
+    highest = _highest(optimizer)
+    _require(
+        0 <= min_lr <= highest, f"--schedule cosine: min_lr is {min_lr}, expected 0 to the rate {highest}"
+    )
+    alike = len({group["lr"] for group in optimizer.param_groups}) == 1
     warmup = _warmup(optimizer, course)
     left = course.steps - course.warmup_steps
     if left < 1:  # a stage no longer than its warm-up only warms up
         return Schedule(course, warmup)
-    fall = CosineAnnealingLR(optimizer, T_max=left, eta_min=min_lr)
+    fall: LRScheduler
+    if alike or min_lr == 0:
+        fall = CosineAnnealingLR(optimizer, T_max=left, eta_min=min_lr)
+    else:  # PyTorch's has one floor for all rates, at which they would meet
+        floor = min_lr / highest
+        fall = LambdaLR(
+            optimizer, lambda done: floor + (1 - floor) * (1 + math.cos(math.pi * done / left)) / 2
+        )
     if not warmup:
         return Schedule(course, (fall,))
     both = SequentialLR(optimizer, [*warmup, fall], milestones=[course.warmup_steps])
@@ -180,6 +200,10 @@ def _warmup(optimizer: Optimizer, course: Course) -> tuple[LRScheduler, ...]:
     if not course.warmup_steps:
         return ()
     return (LinearLR(optimizer, start_factor=course.warmup_factor, total_iters=course.warmup_steps),)
+
+
+def _highest(optimizer: Optimizer) -> float:
+    return max(float(group["lr"]) for group in optimizer.param_groups)
 
 
 def _require(holds: bool, message: str) -> None:

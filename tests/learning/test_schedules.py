@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim import SGD
 
 from mlcls.errors import RecipeError
+from mlcls.learning.plain_state import from_plain, restore_optimizer, to_plain
 from mlcls.learning.schedules import SCHEDULES, Schedule, build_schedule
 
 every_schedule = pytest.mark.parametrize("name", SCHEDULES)
@@ -178,3 +179,64 @@ def test_mistakes_are_named(name: str, own: dict[str, Any], message: str) -> Non
 
 def test_a_setting_of_another_schedule_is_left_out() -> None:
     assert rates("none", [None], step_size=1, min_lr=0.1, factor=0.5) == [LR] * 5
+
+
+RATIOS = (1.0, 0.5, 1e-9)
+
+
+def layered(name: str, **own: Any) -> tuple[SGD, Schedule]:
+    """An optimizer with a rate for each layer, as layer-wise decay makes it, and its schedule of 4 steps x 5 epochs."""
+    groups = [{"params": [nn.Parameter(torch.zeros(2))], "lr": LR * ratio} for ratio in RATIOS]
+    optimizer = SGD(groups, lr=LR)
+    return optimizer, build_schedule(name, optimizer, steps_per_epoch=4, epochs=5, settings=own)
+
+
+@pytest.mark.parametrize("warmup", [0.0, 1.5])
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("none", {}),
+        ("step", {"step_size": 2, "gamma": 0.3}),
+        ("plateau", {"patience": 0, "factor": 0.1, "min_lr": 0.05}),
+        ("cosine", {}),
+        ("cosine", {"min_lr": 0.05}),  # above the lowest rate
+    ],
+)
+def test_rates_by_layer_keep_their_ratios_and_the_highest_is_as_ever(
+    name: str, own: dict[str, Any], warmup: float
+) -> None:
+    optimizer, schedule = layered(name, warmup_epochs=warmup, **own)
+    alone = rates(name, [1.0] * 5, warmup_epochs=warmup, **own)
+    seen = []
+    for step in range(20):
+        seen.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        schedule.after_step()
+        if step % 4 == 3:
+            schedule.after_epoch(1.0)
+    seen.append([group["lr"] for group in optimizer.param_groups])
+    for found, highest in zip(seen, alone, strict=True):
+        assert found == pytest.approx([highest * ratio for ratio in RATIOS], rel=1e-9, abs=1e-19)
+    assert name == "none" or min(alone) < 0.5 * LR
+
+
+@pytest.mark.parametrize("own", [{}, {"min_lr": 0.05}, {"min_lr": 0.05, "warmup_epochs": 1.5}])
+def test_rates_by_layer_go_on_from_a_checkpoint(own: dict[str, Any]) -> None:
+    tensors: dict[str, torch.Tensor] = {}
+    optimizer, schedule = layered("cosine", **own)
+    expected = []
+    for step in range(20):
+        if step == 9:
+            plain = to_plain([part.state_dict() for part in schedule.parts], "schedule", tensors)
+            rows = to_plain(optimizer.state_dict(), "optimizer", tensors)
+        optimizer.step()
+        schedule.after_step()
+        expected.append([group["lr"] for group in optimizer.param_groups])
+    optimizer, schedule = layered("cosine", **own)
+    restore_optimizer(optimizer, from_plain(rows, tensors))
+    for part, kept in zip(schedule.parts, from_plain(plain, tensors), strict=True):
+        part.load_state_dict(kept)
+    for step in range(9, 20):
+        optimizer.step()
+        schedule.after_step()
+        assert [group["lr"] for group in optimizer.param_groups] == expected[step]
