@@ -14,6 +14,7 @@ from mlcls.errors import BundleError, OutputError
 
 MANIFEST = "bundle.json"  # of a finished bundle
 CHECKPOINT, CHECKPOINT_MANIFEST, STAGED, LOCK = "checkpoint", "manifest.json", "bundle", "lock"
+RUNS = "members"  # the folder in `checkpoint/` where a run of folds has the run of each of its members
 REPLACED = "replaced.json"  # the `bundle.json` of the bundle that one is moved over
 ENDINGS = (".safetensors", ".rows", durable.PART)  # of the files that a run writes there
 
@@ -51,7 +52,7 @@ def check_checkpoint_folder(folder: Path) -> None:
         if is_unfinished(folder):
             return
         for path in sorted(place.iterdir()):
-            if path.name not in (STAGED, LOCK, REPLACED) and path.suffix not in ENDINGS:
+            if path.name not in (STAGED, LOCK, REPLACED, RUNS) and path.suffix not in ENDINGS:
                 raise BundleError(
                     f"--out {folder}: {path} was not written by a training, which would remove it; move it away, or "
                     "name another folder"
@@ -73,6 +74,7 @@ def remove_checkpoint(folder: Path) -> None:
         durable.remove(place / CHECKPOINT_MANIFEST)
         durable.flush_folder(place)
         clear_staged(folder)
+        _remove_runs(place / RUNS)
         for path in sorted(place.iterdir()):
             if path.name != LOCK and (path.is_symlink() or not path.is_dir()):
                 durable.remove(path)
@@ -83,6 +85,14 @@ def remove_checkpoint(folder: Path) -> None:
     with contextlib.suppress(OSError):  # the lock is there still
         place.rmdir()
     durable.flush_folder(folder)
+
+
+def _remove_runs(runs: Path) -> None:
+    """Remove the runs of members. Raises OSError."""
+    if runs.is_symlink():
+        durable.remove(runs)
+    elif runs.is_dir():
+        shutil.rmtree(runs)
 
 
 def clear_staged(folder: Path) -> None:

@@ -58,7 +58,8 @@ def fold_rows(
     if units < folds:
         belong = f", which belong to {units} group{'s' * (units != 1)} that may not be torn" * (units < rows)
         raise RecipeError(
-            f"--folds {folds}: there are {rows} images outside of the test subset{belong}; expected at most {units} folds"
+            f"--folds {folds}: there are {rows} images outside of the test subset{belong}; expected at most {units} "
+            "folds"
         )
     placed = stratify(labels, ids, [1 / folds] * folds, seed)
     of_row = placed.subset_of_row

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from mlcls.errors import BundleError
+from mlcls.reports.record_members import EnsembleFacts, MemberFigures
 
 FORMAT = 1  # raised only when an older reader would misread a newer file; added fields do not raise it
 
@@ -145,7 +146,8 @@ class Record:
 
     `recipe`, `thresholds`, `evaluation` and `calibration` hold JSON values: the complete recipe, an entry an
     attribute, `{"val": entry, "test": entry or None}`, and the lines that scores were calibrated by with what that
-    gained (None: not calibrated), as the scoring room makes them.
+    gained (None: not calibrated), as the scoring room makes them. An ensemble has `members` and `ensemble`, and no
+    `epochs` of its own; an ordinary run has neither.
     """
 
     format: int = FORMAT
@@ -162,6 +164,8 @@ class Record:
     seconds: float = 0.0
     evaluation: dict[str, dict[str, Any] | None] = field(default_factory=lambda: {"val": None, "test": None})
     calibration: dict[str, Any] | None = None
+    members: tuple[MemberFigures, ...] | None = None
+    ensemble: EnsembleFacts | None = None
 
 
 Facts = TypeVar("Facts")

@@ -88,6 +88,66 @@ def paired_differences(
     return {"level": level, "resamples": resamples, "unit": unit, "models": found}
 
 
+def difference_to_mean(
+    labels: ArrayLike,
+    model: tuple[ArrayLike, ArrayLike],
+    others: Sequence[tuple[ArrayLike, ArrayLike]],
+    *,
+    attributes: Sequence[str] | None = None,
+    groups: ArrayLike | None = None,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """A model's figures minus the mean of others' figures, on the same rows and the same bootstrap resamples.
+
+    So the figures of an ensemble against what one of its members has on average: the mean is taken of the figures,
+    in every resample, not of the scores. Intervals and tests as in `paired_differences`.
+
+    Args:
+        labels: [N, A], 0 absent, 1 present, NaN unknown.
+        model: `(scores [N, A], thresholds [A] or one number)`.
+        others: one or more of these.
+        attributes, groups, resamples, level, seed: as in `paired_differences`.
+
+    Returns:
+        as one of the `models` of `paired_differences`, with `level`, `resamples` and `unit`.
+
+    Raises:
+        ValueError: no others, shapes that do not fit, a level outside (0, 1).
+        NumericalError: a score is NaN.
+    """
+    if not others:
+        raise ValueError("one model or more is needed to compare with")
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1; got {level}")
+    scorer = Scorer(labels, *model)
+    names = attribute_names(attributes, scorer.attributes)
+    ones = np.ones((1, scorer.images), dtype=np.int32)
+    mean: Replicates | None = None
+    mean_drawn: Replicates | None = None
+    for scores, thresholds in others:  # summed up as they come: replicates of many are large
+        other = Scorer(labels, scores, thresholds)
+        mean = _plus(mean, _silence_as_nought(other.score(ones)), len(others))
+        mean_drawn = _plus(mean_drawn, replicates(other, groups, resamples, seed), len(others))
+    assert mean is not None
+    assert mean_drawn is not None
+    held = evidence(labels, [*others, model], groups)
+    drawn = _minus(replicates(scorer, groups, resamples, seed), mean_drawn)
+    found = _compare(scorer.score(ones), mean, drawn, held, names, level)
+    unit = "images" if groups is None else "groups"
+    return {"level": level, "resamples": resamples, "unit": unit, **found}
+
+
+def _plus(sum_so_far: Replicates | None, one: Replicates, parts: int) -> Replicates:
+    """A part of a mean added to the others."""
+    scaled = (one.attributes / parts, one.macro / parts, one.micro / parts, one.images / parts)
+    if sum_so_far is None:
+        return Replicates(*scaled)
+    before = (sum_so_far.attributes, sum_so_far.macro, sum_so_far.micro, sum_so_far.images)
+    return Replicates(*(a + b for a, b in zip(before, scaled, strict=True)))
+
+
 def _minus(one: Replicates, other: Replicates) -> Replicates:
     return Replicates(
         one.attributes - other.attributes,

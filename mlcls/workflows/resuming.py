@@ -21,6 +21,8 @@ FIRST, RUN, NOW, BEST, SCORES, STEP = "first", "run", "now", "best", "scores", "
 """What the files hold: the first weights, the data in short, what differs from the first weights now, what differs in
 the best epoch, its validation scores, and the optimizer with all else that the next step needs."""
 
+FOLDS = "folds"  # of a run of folds alone: in its state what some fold lacks, and the file of each image's fold
+
 
 @dataclass(frozen=True)
 class Begun:
@@ -119,6 +121,11 @@ def read_earlier(checkpoint: Checkpoint) -> Earlier:
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise foreign(checkpoint, error) from error
+
+
+def has_folds(recipe: Recipe | None, checkpoint: Checkpoint | None) -> bool:
+    """Whether a run is one of folds: by its recipe, or because the one that goes on is."""
+    return bool(recipe is not None and recipe.folds) or (checkpoint is not None and FOLDS in checkpoint.state)
 
 
 def identity_before(checkpoint: Checkpoint) -> Identity:

@@ -16,21 +16,24 @@ from mlcls.bundle.lock import hold_folder
 from mlcls.bundle.staging import prepare_folder
 from mlcls.bundle.unfinished import MANIFEST, how_to_go_on, is_unfinished, remove_checkpoint
 from mlcls.errors import BundleError, Interrupted, MlclsError, NumericalError, RecipeError
+from mlcls.images.preprocess import Preprocessing
 from mlcls.learning.checkpoint import Checkpoint
 from mlcls.recipe import Recipe, recipe_values
 from mlcls.reports.console import notes, say
 from mlcls.reports.console_data import show_data, show_model
 from mlcls.reports.record import EpochFigures, Record, from_json
 from mlcls.workflows import finishing
-from mlcls.workflows.checkpoints import Progress, make_saver
+from mlcls.workflows.checkpoints import Progress
 from mlcls.workflows.checks import check_names
-from mlcls.workflows.data import gather, subset_counts
+from mlcls.workflows.data import LabelledImages, gather, subset_counts
 from mlcls.workflows.epochs import is_loader_death, learn, loader_death
 from mlcls.workflows.identity import check_recipe, check_unchanged, identity_of
+from mlcls.workflows.restoring import make_saver
 from mlcls.workflows.resuming import (
     begun_by,
     bundle_digest,
     foreign,
+    has_folds,
     identity_before,
     read_begun,
     read_earlier,
@@ -58,6 +61,7 @@ def fit(
     command: str = "mlcls.fit",
     on_epoch: Callable[[EpochFigures], None] | None = None,
     score_test: bool = True,
+    part: "Part | None" = None,
 ) -> Record:
     """Train, tune and save a classifier: what `python -m mlcls.train` runs.
 
@@ -74,6 +78,7 @@ def fit(
         command: what the record says it was run by.
         on_epoch: called after each epoch with its figures; what it raises ends the run, its checkpoint left.
         score_test: with False the test subset is kept from training as ever, and not looked at.
+        part: of a run that is one of several on the same images.
 
     Returns:
         The record of the run, as in `metrics.json`.
@@ -85,6 +90,7 @@ def fit(
     """
     started = time.monotonic()
     console = console or Console(quiet=True)
+    aside = console if part is None else Console(quiet=True)
     out = Path(out)
     if resume and overwrite:
         raise RecipeError(
@@ -92,7 +98,7 @@ def fit(
         )
     if finish and not resume:
         raise RecipeError("--finish: ends an unfinished run; say --resume --finish")
-    given = _Given(recipe, labels, images)
+    given = Given(recipe, labels, images)
     if recipe is not None:
         check_names(given.over(recipe))
     prepare_folder(out, overwrite=True)  # its name, before the lock; what stands there, under the lock
@@ -104,10 +110,14 @@ def fit(
                 prepare_folder(out, overwrite=overwrite, resume=resume)
                 checkpoint = unfinished(out) if resume else None
                 if resume and checkpoint is None and (out / MANIFEST).is_file():
-                    return _finished_before(out, console)
+                    return _finished_before(out, aside)
                 if resume and checkpoint is None:
-                    _say_that_none_stands(out, console, finish)
-                run = _Run(out, console, stop, command, started, finish, on_epoch, score_test)
+                    _say_that_none_stands(out, aside, finish)
+                run = Run(out, console, aside, stop, command, started, finish, on_epoch, score_test, part)
+                if has_folds(given.recipe, checkpoint):
+                    from mlcls.workflows.folds import fit_folds  # which calls `fit` for each of its members
+
+                    return fit_folds(run, given, checkpoint)
                 return _run(run, given, checkpoint)
         except KeyboardInterrupt as error:
             stop.leaving = True
@@ -146,21 +156,34 @@ def recipe_to_resume(out: Path, recipe: Recipe, given: Mapping[str, Any]) -> Rec
 
 
 @dataclass(frozen=True)
-class _Run:
-    """What `fit` was told beside the recipe and the table."""
+class Part:
+    """A run that is one of several on the same images; it tells of its epochs alone, the first also of its model.
+
+    `data` are its images, read before, with its own split: that of its recipe is not looked at.
+    """
+
+    data: LabelledImages
+    first: bool
+
+
+@dataclass(frozen=True)
+class Run:
+    """What `fit` was told beside the recipe and the table; `aside` is where a part of several says the rest."""
 
     out: Path
     console: Console
+    aside: Console
     stop: Stop
     command: str
     started: float
     finish: bool
     on_epoch: Callable[[EpochFigures], None] | None
     score_test: bool
+    part: Part | None
 
 
 @dataclass(frozen=True)
-class _Given:
+class Given:
     """The recipe that `fit` was given, and what stands in the place of two of its settings."""
 
     recipe: Recipe | None
@@ -182,7 +205,7 @@ class _Given:
         return dataclasses.replace(recipe, **changes)
 
 
-def _run(run: _Run, given: _Given, checkpoint: Checkpoint | None) -> Record:
+def _run(run: Run, given: Given, checkpoint: Checkpoint | None) -> Record:
     """The run itself, in a folder that no other run writes to."""
     console, started = run.console, run.started
     earlier = None if checkpoint is None else read_earlier(checkpoint)
@@ -203,11 +226,11 @@ def _run(run: _Run, given: _Given, checkpoint: Checkpoint | None) -> Record:
         torch.set_num_threads(begun.threads)  # on which the last bits of sums depend
     check_names(recipe)
     preprocessing = preprocessing_for(recipe)
-    data = gather(recipe, console, given.table, preprocessing=preprocessing)
+    data = _gathered(run, recipe, given, preprocessing)
     if earlier is not None:
         check_unchanged(identity_before(earlier.checkpoint), identity_of(data), data.table.report.source)
     show_data(
-        console,
+        run.aside,
         data.facts,
         subset_counts(data),
         source=f"{data.table.report.source}: {data.table.report.layout}",
@@ -215,7 +238,7 @@ def _run(run: _Run, given: _Given, checkpoint: Checkpoint | None) -> Record:
     setup = set_up(recipe, data, preprocessing, earlier)
     if not run.score_test:
         setup = dataclasses.replace(setup, test=None)
-    show_model(console, setup.facts)
+    show_model(console if run.part is not None and run.part.first else run.aside, setup.facts)
     if earlier is None:
         remove_checkpoint(run.out)  # of a run that --overwrite gives up, or that had not begun to train
     saver = make_saver(run.out, setup, begun, started, earlier, lambda problem: notes(console, [problem]))
@@ -239,8 +262,15 @@ def _run(run: _Run, given: _Given, checkpoint: Checkpoint | None) -> Record:
     )
     best = learned.best_weights
     return finishing.finish(
-        setup, best, learned.val, learned.iterations, record, run.out, started, console, run.stop
+        setup, best, learned.val, learned.iterations, record, run.out, started, run.aside, run.stop
     )
+
+
+def _gathered(run: Run, recipe: Recipe, given: Given, preprocessing: Preprocessing) -> LabelledImages:
+    """The images of the run, read now if they were not before."""
+    if run.part is not None:
+        return run.part.data
+    return gather(recipe, run.console, given.table, preprocessing=preprocessing)
 
 
 def _say_that_none_stands(out: Path, console: Console, finish: bool) -> None:

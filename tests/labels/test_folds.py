@@ -78,7 +78,9 @@ def test_more_folds_than_rows_or_groups_are_refused() -> None:
     labels = np.zeros((9, 1), dtype=np.float32)
     with pytest.raises(RecipeError, match="9 images outside of the test subset; expected at most 9 folds"):
         fold_rows(labels, 10)
-    with pytest.raises(RecipeError, match="which belong to 3 groups that may not be torn; .* at most 3 folds"):
+    with pytest.raises(
+        RecipeError, match="which belong to 3 groups that may not be torn; .* at most 3 folds"
+    ):
         fold_rows(labels, 4, groups=np.arange(9) // 3)
 
 
