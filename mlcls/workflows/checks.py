@@ -23,6 +23,7 @@ from mlcls.models.forward import resolve_device, resolve_precision
 from mlcls.models.heads import HEADS
 from mlcls.naming import look_up, suggest
 from mlcls.recipe import Recipe, flag_of
+from mlcls.reports.logs import build_logs
 from mlcls.scoring.estimators import estimator_named
 from mlcls.scoring.objectives import Cuts
 from mlcls.scoring.optima import judge
@@ -63,6 +64,7 @@ def check_names(recipe: Recipe) -> None:
         partial(_check_split, recipe),
         partial(_check_loss, recipe),
         partial(_check_optimizer, recipe),
+        partial(build_logs, recipe.log or (), Path()),
     ]
     for check in checks:
         try:

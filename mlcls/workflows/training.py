@@ -28,6 +28,7 @@ from mlcls.workflows.checks import check_names
 from mlcls.workflows.data import LabelledImages, gather, subset_counts
 from mlcls.workflows.epochs import is_loader_death, learn, loader_death
 from mlcls.workflows.identity import check_recipe, check_unchanged, identity_of
+from mlcls.workflows.logs import RunLog
 from mlcls.workflows.restoring import make_saver
 from mlcls.workflows.resuming import (
     begun_by,
@@ -225,6 +226,7 @@ def _run(run: Run, given: Given, checkpoint: Checkpoint | None) -> Record:
         started -= earlier.seconds
         torch.set_num_threads(begun.threads)  # on which the last bits of sums depend
     check_names(recipe)
+    log = RunLog(recipe, run.out, lambda problem: notes(console, [problem]))
     preprocessing = preprocessing_for(recipe)
     data = _gathered(run, recipe, given, preprocessing)
     if earlier is not None:
@@ -245,10 +247,6 @@ def _run(run: Run, given: Given, checkpoint: Checkpoint | None) -> Record:
     if earlier is not None:
         check_recipe(earlier.checkpoint.state["resolved"], setup.recipe)
         say(console, _where(saver.progress))
-    try:
-        learned = learn(setup, console, run.on_epoch, saver=saver, stop=run.stop, finish=run.finish)
-    finally:
-        saver.wait()  # nothing writes to the folder any more when another run may
     record = Record(
         mlcls=mlcls.__version__,
         seed=recipe.seed,
@@ -256,14 +254,26 @@ def _run(run: Run, given: Given, checkpoint: Checkpoint | None) -> Record:
         data=data.facts,
         model=setup.facts,
         recipe=recipe_values(setup.recipe),
+        epochs=tuple(saver.progress.figures),
+    )
+    log.begin(record)
+    on_epoch = log.after_epochs(record, saver.progress, run.on_epoch)
+    try:
+        learned = learn(setup, console, on_epoch, saver=saver, stop=run.stop, finish=run.finish)
+    finally:
+        saver.wait()  # nothing writes to the folder any more when another run may
+    record = dataclasses.replace(
+        record,
         epochs=learned.epochs,
         best_epoch=learned.best_epoch,
         stopped_because=learned.stopped_because,
     )
     best = learned.best_weights
-    return finishing.finish(
+    record = finishing.finish(
         setup, best, learned.val, learned.iterations, record, run.out, started, run.aside, run.stop
     )
+    log.write(record)
+    return record
 
 
 def _gathered(run: Run, recipe: Recipe, given: Given, preprocessing: Preprocessing) -> LabelledImages:
