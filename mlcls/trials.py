@@ -55,7 +55,7 @@ def _trials(argv: Sequence[str] | None) -> int:
 
 def _add_flags(group: "argparse._ArgumentGroup") -> None:
     group.add_argument("--trials", type=whole_number("--trials", 1), default=20, metavar="N",
-                       help="trials of the whole study, by all processes and starts together (default: 20)")  # fmt: skip
+                       help="trials of the whole study, by all its processes together (default: 20)")  # fmt: skip
     group.add_argument("--minutes", type=_minutes, metavar="M", help="begin no trial after so many minutes")
     group.add_argument(
         "--space", default="default", metavar="NAME|FILE.toml",
@@ -64,7 +64,7 @@ def _add_flags(group: "argparse._ArgumentGroup") -> None:
         "high, log, step or choices (default: default)",
     )  # fmt: skip
     group.add_argument("--metric", choices=METRICS, default="val_map",
-                       help="the validation figure that decides, of the epoch that is kept (default: val_map)")  # fmt: skip
+                       help="validation figure that decides, of the epoch kept (default: val_map)")  # fmt: skip
     group.add_argument("--seeds", type=whole_number("--seeds", 0, 100), default=3, metavar="N",
                        help="train the best one again with so many seeds, each tested once (default: 3)")  # fmt: skip
     group.add_argument(

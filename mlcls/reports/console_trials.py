@@ -3,6 +3,7 @@
 import io
 import time
 from collections.abc import Sequence
+from statistics import fmean
 from types import TracebackType
 from typing import Any
 
@@ -13,11 +14,12 @@ from rich.text import Text
 from mlcls.reports.console import UNDEFINED, count, figure, heading, notes, plural, say, some
 from mlcls.reports.grid import Cell, Column, print_grid
 from mlcls.reports.record import EpochFigures
-from mlcls.reports.trial_rows import TABLE, TrialRow, best_first
+from mlcls.reports.trial_rows import TABLE, SeedRow, TrialRow, best_first
 
 _MOST = 12  # rows of the live table
 _STYLES = {"complete": "", "pruned": "dim", "failed": "red"}
-_NAMES = {"val_loss": "val loss", "val_map": "val mAP", "val_f1": "val F1"}
+FIGURES = {"val_loss": "val loss", "val_map": "val mAP", "val_f1": "val F1"}
+_TEST = (("test_map", "test mAP"), ("test_auroc", "test AUROC"), ("test_f1", "test F1"))
 # which columns of the table a narrow terminal loses first
 _DROPS = {"weight_decay": 5, "dropout": 6, "schedule": 4, "batch_size": 3, "optimizer": 2, "lr_finetune": 1}
 
@@ -39,7 +41,9 @@ def show_trials(
     dropped = _print_table(console, ranked, rows)
     if dropped:
         say(console, f"not shown in this narrow window: {some(dropped, len(dropped))}", style="dim", indent=2)
-    say(console, f"best first, by {_NAMES[metric]}; the test subset was not looked at", style="dim", indent=2)
+    say(
+        console, f"best first, by {FIGURES[metric]}; the test subset was not looked at", style="dim", indent=2
+    )
     for row in ranked:
         if row.state == "failed" and row.reason:
             notes(console, [f"trial {row.number} failed: {row.reason}"])
@@ -63,7 +67,7 @@ def _print_table(console: Console, shown: Sequence[TrialRow], rows: Sequence[Tri
     cells: list[list[Cell]] = []
     for place, row in enumerate(shown):
         style = "bold green" if place == 0 and row.state == "complete" else _STYLES[row.state]
-        values = [_trial(row), *(setting(row.settings.get(name)) for name in (*TABLE.values(), *others))]
+        values = [trial_name(row), *(setting(row.settings.get(name)) for name in (*TABLE.values(), *others))]
         values += [
             figure(row.val_loss, 4),
             figure(row.val_map),
@@ -75,7 +79,7 @@ def _print_table(console: Console, shown: Sequence[TrialRow], rows: Sequence[Tri
     return print_grid(console, columns, cells)
 
 
-def _trial(row: TrialRow) -> str:
+def trial_name(row: TrialRow) -> str:
     """`Trial 7`; of one that was planned under another number, also its name."""
     own = f"Trial {row.number}"
     return own if row.name in (None, own) else f"{own} ({row.name})"
@@ -86,6 +90,32 @@ def setting(value: Any) -> str:
     if value is None:
         return UNDEFINED
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def show_seeds(console: Console, seeds: Sequence[SeedRow]) -> None:
+    """Print the best trial's recipe over several seeds: each one's test figures, their mean and range."""
+    heading(console, "The best one again")
+    columns = [
+        Column("", text=True),
+        Column("val mAP"),
+        *(Column(title) for _, title in _TEST),
+        Column("seconds"),
+    ]
+    keys = ("val_map", *(key for key, _ in _TEST))
+    rows: list[list[Cell]] = [
+        [f"seed {row.seed}", *(figure(getattr(row, key)) for key in keys), figure(row.seconds, 0)]
+        for row in seeds
+    ]
+    known = {key: [getattr(row, key) for row in seeds] for key in keys}
+    whole = {key: values for key, values in known.items() if None not in values}
+    more: list[list[Cell]] = []
+    if len(seeds) > 1:
+        more.append(["mean", *(figure(fmean(whole[key]) if key in whole else None) for key in keys), ""])
+        more.append(["least", *(figure(min(whole[key]) if key in whole else None) for key in keys), ""])
+        more.append(["most", *(figure(max(whole[key]) if key in whole else None) for key in keys), ""])
+    print_grid(console, columns, [*rows, *more], last=len(more))
+    if all(row.test_map is None for row in seeds):
+        say(console, "there is no test subset", style="dim", indent=2)
 
 
 class TrialTable:
@@ -125,7 +155,7 @@ class TrialTable:
 
     def epoch(self, row: EpochFigures, value: float | None) -> None:
         """An epoch of the running trial is over."""
-        self._at = f"epoch {row.epoch + 1}/{self._epochs}, {_NAMES[self._metric]} {figure(value)}"
+        self._at = f"epoch {row.epoch + 1}/{self._epochs}, {FIGURES[self._metric]} {figure(value)}"
 
     def show(self, rows: Sequence[TrialRow], number: int) -> None:
         """Show the trials as they stand, now that one has ended."""
@@ -138,10 +168,10 @@ class TrialTable:
 
     def _line(self, row: TrialRow) -> str:
         over = [one for one in self._rows if one.state in ("complete", "pruned")]
-        said = [f"{_trial(row)} of {self._most}: {row.state}"]
+        said = [f"{trial_name(row)} of {self._most}: {row.state}"]
         if row.reason:
             said.append(row.reason)
-        said.append(f"{_NAMES[self._metric]} {figure(row.value, 4)}")
+        said.append(f"{FIGURES[self._metric]} {figure(row.value, 4)}")
         ranked = best_first(over, self._maximize)
         if ranked and ranked[0].state == "complete":
             best = ranked[0]

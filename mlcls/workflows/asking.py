@@ -163,7 +163,9 @@ def _queue_again(shared: Shared) -> None:
         died = trial.user_attrs.get("reason") == "its process died"
         if died and attempt >= ATTEMPTS:
             continue
-        known = {name: trial.user_attrs[name] for name in ("name", "fields") if name in trial.user_attrs}
+        known: dict[str, Any] = {
+            name: trial.user_attrs[name] for name in ("name", "fields") if name in trial.user_attrs
+        }
         shared.study.enqueue_trial(
             {**trial.system_attrs.get("fixed_params", {}), **trial.params},
             user_attrs={**known, "again_of": trial.number, "attempt": attempt + died},

@@ -18,6 +18,10 @@ FIXED = ("seed", "device", "workers", "cache_gb", "resamples", "folds", "views")
 """Settings, beside those of the table and the output, that are no trial's to vary."""
 OF_THE_LOSS = ("loss", "loss_args", "pos_weight", "pos_weight_cap", "na", "na_args")
 """Settings that change what `val_loss` measures."""
+HEADS_DROPOUT = {"mlp": 0.5, "linear": 0.0, "fc": 0.5}
+"""The first dropout of a head that is given none."""
+BASELINE = "as given"
+"""The name of the trial that is the recipe as it stands."""
 _KEYS = ("low", "high", "log", "step", "choices")
 
 
@@ -117,6 +121,29 @@ def published_trials(recipe: Recipe, space: Space, given: Collection[str] = ()) 
             fields["epochs"] = falls + (0 if recipe.unfreeze == "none" else recipe.unfreeze_epoch)
         planned.append(Planned(name, {key: values[key] for key in space if key in values}, fields))
     return tuple(planned)
+
+
+def baseline_trial(recipe: Recipe, space: Space) -> Planned | None:
+    """The recipe as it stands, for the others to be held against; None where a value of it is not in the space."""
+    values: dict[str, Any] = {}
+    for name, one in space.items():
+        field, dot, key = name.partition(".")
+        value = getattr(recipe, field)
+        value = value.get(key) if dot else value
+        if name == "dropout" and value is None:
+            value = HEADS_DROPOUT.get(recipe.head)
+        if value is None or not _holds(one, value):
+            return None
+        values[name] = value
+    return Planned(BASELINE, values, {})
+
+
+def _holds(one: Range | Choices, value: Any) -> bool:
+    if isinstance(one, Choices):
+        return value in one.values
+    if isinstance(value, str | bool) or not one.low <= value <= one.high:
+        return False
+    return one.step is None or abs((value - one.low) / one.step % 1) < 1e-9
 
 
 def read_space(path: Path, recipe: Recipe, given: Collection[str] = ()) -> Space:
@@ -226,7 +253,7 @@ def _read_one(name: str, table: Any) -> Range | Choices:
 
 
 def _kind_of(name: str) -> str:
-    """What a field takes: `whole` numbers, a `number`, `text`, or `any` under a field's own name. Raises RecipeError."""
+    """What a field takes: `whole` numbers, a `number`, `text`, or `any` by a name of its own. Raises RecipeError."""
     fields = {field.name: field for field in dataclasses.fields(Recipe)}
     first, dot, key = name.partition(".")
     if first not in fields:

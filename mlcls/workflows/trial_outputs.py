@@ -1,6 +1,7 @@
 """What a search leaves in its folder: rows of its trials, `trials.csv`, `best.toml`, pictures and the report."""
 
 import csv
+import dataclasses
 import io
 import os
 from collections.abc import Sequence
@@ -11,13 +12,15 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from mlcls import durable
-from mlcls.recipe import Recipe, recipe_toml
-from mlcls.reports.trial_rows import TABLE, TrialRow, best_first
+from mlcls.recipe import Recipe, recipe_toml, recipe_values
+from mlcls.reports.html import Picture
+from mlcls.reports.trial_rows import TABLE, SeedRow, TrialRow
 from mlcls.workflows.search_space import apply_values
 from mlcls.workflows.study import MAXIMIZED, Shared
 
 CSV, BEST, REPORT = "trials.csv", "best.toml", "report.html"
-HISTORY, IMPORTANCE = "trials_history.png", "trials_importance.png"
+HISTORY, SETTINGS, IMPORTANCE = "trials_history.png", "trials_settings.png", "trials_importance.png"
+SEEDS = "seeds.csv"
 FEW = 5  # complete trials below which no importance is told
 _STATES = {
     TrialState.COMPLETE: "complete",
@@ -133,6 +136,51 @@ def importance_of(shared: Shared) -> dict[str, float] | None:
     return dict(optuna.importance.get_param_importances(shared.study))
 
 
-def sorted_rows(rows: Sequence[TrialRow], metric: str) -> list[TrialRow]:
-    """The trials that are over, the best first."""
-    return best_first(rows, MAXIMIZED[metric])
+def write_report(
+    out: Path, shared: Shared, base: Recipe, metric: str, seeds: Sequence[SeedRow], command: str
+) -> None:
+    """Draw the pictures and write the report, and `seeds.csv` where there are seeds.
+
+    Raises:
+        OutputError, OSError: they cannot be written.
+    """
+    from mlcls.reports.html_trials import trials_html  # with matplotlib: the last thing of a search
+    from mlcls.reports.plots_trials import trials_history, trials_importance, trials_settings
+
+    rows, maximize = rows_of(shared, base, metric), MAXIMIZED[metric]
+    trials_history(out / HISTORY, rows, metric=metric, maximize=maximize)
+    pictures = [_picture(out / HISTORY, "The search", "Each trial's figure, and how its epochs came to it.")]
+    best = best_trial(shared)
+    if best is not None:
+        trials_settings(out / SETTINGS, rows, list(shared.space), metric=metric)
+        about = "The figure of each complete trial over each setting; the paler, the earlier."
+        pictures.append(_picture(out / SETTINGS, "Settings", about))
+    importance = importance_of(shared)
+    if importance is not None:
+        trials_importance(out / IMPORTANCE, importance)
+        about = "How much each setting moves the figure among the good trials; from few trials a rough guess."
+        pictures.append(_picture(out / IMPORTANCE, "What decides", about))
+    page = trials_html(
+        rows,
+        seeds,
+        metric=metric,
+        maximize=maximize,
+        recipe=None if best is None else recipe_values(recipe_of_trial(base, best)),
+        pictures=pictures,
+        command=command,
+    )
+    durable.write_whole(out / REPORT, page.encode("utf-8"))
+    if seeds:
+        durable.write_whole(out / SEEDS, _seeds_csv(seeds).encode("utf-8"))
+
+
+def _seeds_csv(seeds: Sequence[SeedRow]) -> str:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow([field.name for field in dataclasses.fields(SeedRow)])
+    writer.writerows(["" if cell is None else cell for cell in dataclasses.astuple(row)] for row in seeds)
+    return file.getvalue()
+
+
+def _picture(path: Path, title: str, caption: str) -> Picture:
+    return Picture(title=title, caption=caption, png=path.read_bytes())

@@ -1,5 +1,6 @@
 """A search from beginning to end: `search` reads from top to bottom what the command `trials` does."""
 
+import contextlib
 import dataclasses
 import gc
 import hashlib
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial, TrialState
 from rich.console import Console
 
@@ -26,12 +28,13 @@ from mlcls.errors import (
 from mlcls.labels.split import write_split
 from mlcls.naming import suggest
 from mlcls.recipe import Recipe, flag_of, recipe_values
-from mlcls.reports.console import say
+from mlcls.reports.console import figure, plural, say
 from mlcls.reports.console_data import show_data
-from mlcls.reports.console_trials import TrialTable, show_trials
+from mlcls.reports.console_trials import TrialTable, show_seeds, show_trials
 from mlcls.reports.record import EpochFigures, Record
-from mlcls.reports.trial_rows import TrialRow
+from mlcls.reports.trial_rows import SeedRow, TrialRow
 from mlcls.workflows.asking import count_over, give_back, next_trial, pulse, tell
+from mlcls.workflows.best_again import BEST_FOLDER, train_again
 from mlcls.workflows.checks import check_names
 from mlcls.workflows.data import LabelledImages, gather, subset_counts
 from mlcls.workflows.finishing import FAILED
@@ -41,6 +44,7 @@ from mlcls.workflows.search_space import (
     PUBLISHED,
     Planned,
     Space,
+    baseline_trial,
     built_in_space,
     check_metric,
     published_trials,
@@ -52,7 +56,16 @@ from mlcls.workflows.signals import heed_signals
 from mlcls.workflows.study import MAXIMIZED, Shared, agree, open_study
 from mlcls.workflows.study import plan as plan_trials
 from mlcls.workflows.training import fit
-from mlcls.workflows.trial_outputs import recipe_of_trial, trial_folder, write_tables
+from mlcls.workflows.trial_outputs import (
+    BEST,
+    CSV,
+    REPORT,
+    best_trial,
+    recipe_of_trial,
+    trial_folder,
+    write_report,
+    write_tables,
+)
 
 JOURNAL, SPLIT = "trials.journal", "split.csv"
 IN_A_ROW = 5  # trials that fail one after the other before the search gives up
@@ -61,8 +74,11 @@ _OWN = (*FREE, "labels", "images", "val_labels", "test_labels", "device", "title
 """Settings that may differ from process to process, beside what the images are, which is compared itself."""
 
 
-class _Pruned(Exception):
-    """The trial lags behind the others; raised between two epochs, through `fit`."""
+class _Dropped(BaseException):
+    """The trial lags behind the others; raised between two epochs, through `fit`.
+
+    No Exception: nothing on its way is to take it for a fault.
+    """
 
 
 @dataclass(frozen=True)
@@ -130,10 +146,7 @@ def search(
                 agree(shared, facts)
                 plan_trials(shared, planned)
                 _run_all(told, shared)
-                with shared.turn:
-                    rows = write_tables(out, shared, base, metric)
-                show_trials(console, rows, metric=metric, maximize=MAXIMIZED[metric])
-                return rows
+                return _close(told, shared, seeds)
         except KeyboardInterrupt as error:
             stop.leaving = True
             said = str(error) or "interrupted"
@@ -153,15 +166,12 @@ def _check(
         raise BundleError(f"--out {out}: a finished bundle stands there; name another folder")
     if out.exists() and not out.is_dir():
         raise BundleError(f"--out {out}: a file stands there; name a folder")
-    planned: tuple[Planned, ...] = ()
-    if space in (BUILT_IN, PUBLISHED):
-        varied = built_in_space(recipe, given)
-        if space == PUBLISHED:
-            planned = published_trials(recipe, varied, given)
-    else:
-        varied = read_space(Path(space), recipe, given)
+    built_in = space in (BUILT_IN, PUBLISHED)
+    varied = built_in_space(recipe, given) if built_in else read_space(Path(space), recipe, given)
     check_metric(metric, varied)
-    return varied, planned
+    planned = published_trials(recipe, varied, given) if space == PUBLISHED else ()
+    baseline = baseline_trial(recipe, varied)
+    return varied, planned if baseline is None else (*planned, baseline)
 
 
 def _images(recipe: Recipe, out: Path, console: Console) -> tuple[Recipe, LabelledImages]:
@@ -230,6 +240,42 @@ def _run_all(told: _Search, shared: Shared) -> None:
                 raise NumericalError(f"{failed} trials failed one after the other, the last: {reason}")
 
 
+def _close(told: _Search, shared: Shared, seeds: int) -> list[TrialRow]:
+    """Once the last trial of all processes is over: the table, the best one again, the report; by one of them."""
+    console, metric = told.console, told.metric
+    with shared.turn:
+        rows = write_tables(told.out, shared, told.base, metric)
+    show_trials(console, rows, metric=metric, maximize=MAXIMIZED[metric])
+    running = sum(row.state == "running" for row in rows)
+    if running:
+        say(console, f"{running} running elsewhere: the last process to end trains the best one again")
+        return rows
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(hold_folder(told.out / BEST_FOLDER))
+        except BundleError as error:
+            say(console, f"another process of the study does the rest ({error})")
+            return rows
+        best, again = best_trial(shared), []
+        if best is not None and seeds:
+            recipe = recipe_of_trial(told.base, best)
+            say(console, f"training trial {best.number + 1} again, over {plural(seeds, 'seed')}")
+            again = train_again(recipe, told.out, seeds, told.command, lambda row: _say_seed(console, row))
+        write_report(told.out, shared, told.base, metric, again, told.command)
+    if again:
+        show_seeds(console, again)
+    say(console, f"written: {told.out / REPORT} (open it in a browser), {told.out / CSV}")
+    if best is not None:
+        say(console, f"now: python -m mlcls.train --recipe {told.out / BEST} --out outputs")
+    return rows
+
+
+def _say_seed(console: Console, row: SeedRow) -> None:
+    test = "" if row.test_map is None else f", test mAP {figure(row.test_map)}"
+    took = f"{figure(row.seconds, 1)} s"
+    say(console, f"seed {row.seed}: val mAP {figure(row.val_map)}{test}, {took}, in {row.folder}")
+
+
 def _run_one(told: _Search, shared: Shared, trial: Trial, table: TrialTable) -> str | None:
     """Run a trial and keep what came of it; why it failed, None where it did not."""
     folder = trial_folder(told.out, trial.number)
@@ -241,10 +287,14 @@ def _run_one(told: _Search, shared: Shared, trial: Trial, table: TrialTable) -> 
         epochs.append(row)
         value = getattr(row, told.metric)
         table.epoch(row, value)
-        if value is not None:
+        if value is None:
+            return
+        try:
             trial.report(value, row.epoch)
-            if trial.should_prune():
-                raise _Pruned
+        except UpdateFinishedTrialError:  # given up as lost, and run by another process
+            raise _Dropped from None
+        if trial.should_prune():
+            raise _Dropped
 
     state, value, reason, record = TrialState.FAIL, None, None, None
     try:
@@ -254,7 +304,7 @@ def _run_one(told: _Search, shared: Shared, trial: Trial, table: TrialTable) -> 
         with pulse(shared, trial):
             record = _fit(recipe, folder, told.command, on_epoch)
         state, value, reason = _outcome(record, told.metric)
-    except _Pruned:
+    except _Dropped:
         state = TrialState.PRUNED
         _leave_nothing(folder)
     except (NumericalError, RecipeError, MemoryError, RuntimeError) as error:
