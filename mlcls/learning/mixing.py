@@ -127,19 +127,17 @@ def mixup(batch: Batch, alpha: float, random: np.random.Generator) -> Batch:
         batch: pixels uint8 or float [B, 3, S, S], or packed activations of any float dtype [B, K].
 
     Returns:
-        Pixels as float32 on the same scale, in the same memory format; activations in their own dtype.
+        uint8 pixels as float32 on the same scale; what are floats in their own dtype; the memory format stays.
     """
     inputs, labels, indices = batch
     if len(inputs) < 2:
         return inputs, labels, indices
     partners = _partners(len(inputs), random)
     others = torch.from_numpy((1 - random.beta(alpha, alpha, len(inputs))).astype(np.float32))
-    own = inputs.float()
-    mixed = torch.lerp(own, own[partners], others.view(-1, *[1] * (inputs.ndim - 1)))
-    if inputs.ndim == 4:
-        mixed = mixed.contiguous(memory_format=_format_of(inputs))
-    elif inputs.is_floating_point():
-        mixed = mixed.to(inputs.dtype)
+    mixed = torch.empty_like(inputs, dtype=inputs.dtype if inputs.is_floating_point() else torch.float32)
+    # image by image: whole batches in float32 would be new memory each time, which costs more than the mixing
+    for image, (partner, other) in enumerate(zip(partners.tolist(), others.tolist(), strict=True)):
+        mixed[image] = torch.lerp(inputs[image].float(), inputs[partner].float(), other)
     return mixed, _mixed_labels(labels, partners, others), indices
 
 
