@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,17 @@ from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
 from mlcls.errors import RecipeError
-from mlcls.learning.losses import LOSSES, asl, bce, build_loss, focal, masked_loss, pos_weight_from
+from mlcls.learning.epochs import Position, Running
+from mlcls.learning.losses import (
+    LOSSES,
+    asl,
+    bce,
+    build_loss,
+    focal,
+    loss_at,
+    masked_loss,
+    pos_weight_from,
+)
 
 LOGITS = torch.tensor([[-6.0, -0.5, 0.0], [0.7, 3.0, 9.0]])
 TARGETS = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0]])
@@ -91,6 +102,24 @@ def test_asl_has_a_gradient_just_at_its_margin() -> None:
     assert logits.grad.tolist() == [[0.0]]
 
 
+def test_asl_ramp_grows_from_gamma_pos_to_gamma_neg() -> None:
+    own = {"gamma_neg": 4.0, "gamma_pos": 1.0}
+    loss = build_loss("asl", pos_weight=POS_WEIGHT, settings={**own, "ramp_epochs": 4})
+    for epoch, gamma in enumerate([1.0, 1.75, 2.5, 3.25, 4.0, 4.0]):
+        plain = asl(LOGITS, TARGETS, pos_weight=POS_WEIGHT, gamma_neg=gamma, gamma_pos=1.0)
+        torch.testing.assert_close(loss_at(loss, epoch)(LOGITS, TARGETS), plain)
+    full = build_loss("asl", pos_weight=POS_WEIGHT, settings=own)
+    assert torch.equal(loss(LOGITS, TARGETS), full(LOGITS, TARGETS))  # as validation has it
+    assert torch.equal(loss_at(full, 0)(LOGITS, TARGETS), full(LOGITS, TARGETS))  # no ramp
+
+
+@pytest.mark.parametrize("name", ["bce", "focal"])
+def test_a_loss_without_epochs_is_the_same_in_all(name: str) -> None:
+    loss = build_loss(name, pos_weight=None, settings={})
+    assert loss_at(loss, 3) is loss
+    assert loss_at(bce, 3) is bce
+
+
 @every_loss
 def test_unknown_labels_have_no_loss_and_no_gradient(name: str) -> None:
     labels = TARGETS.clone()
@@ -128,6 +157,9 @@ def test_nothing_known_sums_to_zero(name: str) -> None:
         ("asl", {"clip": 1.0}, "clip is 1.0"),
         ("asl", {"gamma_neg": -1.0}, "gamma_neg is -1.0"),
         ("asl", {"gamma_pos": -1.0}, "gamma_pos is -1.0"),
+        ("asl", {"ramp_epochs": -1}, "ramp_epochs is -1, expected at least 0"),
+        ("asl", {"ramp_epochs": 2.5}, "ramp_epochs is 2.5, expected a whole number"),
+        ("asl", {"epoch": 2}, "epoch is no setting of a loss"),
         ("bce", {"pos_weight": 3.0}, "use --pos-weight"),
     ],
 )
@@ -148,6 +180,7 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "losses_of_a_user.py").write_text(
         "import torch\n"
         "def squared(logits, targets, *, scale=1.0): return scale * (torch.sigmoid(logits) - targets) ** 2\n"
+        "def growing(logits, targets, *, epoch=99): return (epoch + 1) * squared(logits, targets)\n"
         "def mean(logits, targets): return squared(logits, targets).mean()\n"
         "def anything(logits, targets, **settings): return squared(logits, targets) * settings['factor']\n"
         "def number(logits, targets): return 1.0\n"
@@ -164,6 +197,20 @@ def test_a_loss_of_ones_own(own_module: str) -> None:
     torch.testing.assert_close(loss(LOGITS, TARGETS), 3 * expected)
     loss = build_loss(f"{own_module}:anything", pos_weight=None, settings={"factor": 2.0})
     torch.testing.assert_close(loss(LOGITS, TARGETS), 2 * expected)
+
+
+def test_a_loss_of_ones_own_may_follow_the_epoch(own_module: str, tiny: Any, train: Any) -> None:
+    """Also where a training goes on in its middle."""
+    loss = build_loss(f"{own_module}:growing", pos_weight=None, settings={})
+    whole = train(tiny(), epochs=3, loss=loss, lr=1e-9)
+    losses = [epoch.train_loss for epoch in whole]
+    # nothing is learned at such a rate, so the epochs' losses are as their numbers
+    assert losses[1:] == pytest.approx([2 * losses[0], 3 * losses[0]], rel=1e-4)
+    goes_on = Running(Position(epoch=2), restore=lambda stepper: None)
+    (last,) = train(tiny(), epochs=3, loss=loss, lr=1e-9, running=goes_on)
+    assert last.epoch == 2
+    assert last.train_loss == pytest.approx(losses[2], rel=1e-4)
+    assert torch.equal(loss(LOGITS, TARGETS), 100 * (LOGITS.sigmoid() - TARGETS) ** 2)
 
 
 def test_pytorchs_own_loss_by_name() -> None:
