@@ -20,8 +20,25 @@ _MOST = 12  # rows of the live table
 _STYLES = {"complete": "", "pruned": "dim", "failed": "red"}
 FIGURES = {"val_loss": "val loss", "val_map": "val mAP", "val_f1": "val F1"}
 _TEST = (("test_map", "test mAP"), ("test_auroc", "test AUROC"), ("test_f1", "test F1"))
-# which columns of the table a narrow terminal loses first
-_DROPS = {"weight_decay": 5, "dropout": 6, "schedule": 4, "batch_size": 3, "optimizer": 2, "lr_finetune": 1}
+_SHORT = {
+    "Optimizer": "Opt",
+    "Learning Rate": "LR",
+    "Weight Decay": "WD",
+    "Scheduler": "Sched",
+    "Batch Size": "Batch",
+}
+_ROOMY = 150  # columns of a terminal that the whole headings need
+# which columns of the table a narrow terminal loses first: what is the same in every row, then these
+_DROPS = {
+    "seconds": 50,
+    "epochs": 49,
+    "dropout": 6,
+    "weight_decay": 5,
+    "schedule": 4,
+    "batch_size": 3,
+    "optimizer": 2,
+    "lr_finetune": 1,
+}
 
 
 def show_trials(
@@ -53,36 +70,36 @@ def show_trials(
 
 
 def _print_table(console: Console, shown: Sequence[TrialRow], rows: Sequence[TrialRow]) -> tuple[str, ...]:
-    others = list(dict.fromkeys(name for row in rows for name in row.settings if name not in TABLE.values()))
+    headings = {name: title for title, name in TABLE.items()}
+    names = list(dict.fromkeys([*TABLE.values(), *(name for row in rows for name in row.settings)]))
+    short = console.is_terminal and console.width < _ROOMY
     columns = [Column("Trial", text=True)]
-    columns += [
-        Column(title, text=name in ("optimizer", "schedule"), drop=_DROPS[name])
-        for title, name in TABLE.items()
-    ]
-    columns += [Column(name, drop=20 + i) for i, name in enumerate(others)]
-    columns += [
-        Column("Best Validation Loss"), Column("val mAP"), Column("epochs", drop=7), Column("seconds", drop=8),
-        Column("state", text=True, drop=9),
-    ]  # fmt: skip
+    for place, name in enumerate(names):
+        found = {setting(row.settings.get(name)) for row in rows}
+        drop = 100 + place if len(found) == 1 and len(rows) > 1 else _DROPS.get(name, 10 + place)
+        title = headings.get(name, name)
+        words = any(isinstance(row.settings.get(name), str) for row in rows)
+        columns.append(Column(_SHORT.get(title, title) if short else title, words, drop, name))
+    columns.append(Column("val loss" if short else "Best Validation Loss"))
+    columns += [Column("val mAP"), Column("epochs", drop=_DROPS["epochs"])]
+    columns += [Column("s" if short else "seconds", drop=_DROPS["seconds"], name="seconds")]
+    columns.append(
+        Column("state", text=True, drop=99 if {row.state for row in shown} == {"complete"} else 48)
+    )
     cells: list[list[Cell]] = []
     for place, row in enumerate(shown):
         style = "bold green" if place == 0 and row.state == "complete" else _STYLES[row.state]
-        values = [trial_name(row), *(setting(row.settings.get(name)) for name in (*TABLE.values(), *others))]
-        values += [
-            figure(row.val_loss, 4),
-            figure(row.val_map),
-            count(row.epochs),
-            figure(row.seconds, 0),
-            row.state,
-        ]
-        cells.append([(value, style) for value in values])
+        values = [trial_name(row, short), *(setting(row.settings.get(name)) for name in names)]
+        values += [figure(row.val_loss, 4), figure(row.val_map), count(row.epochs)]
+        cells.append([(value, style) for value in [*values, figure(row.seconds, 0), row.state]])
     return print_grid(console, columns, cells)
 
 
-def trial_name(row: TrialRow) -> str:
-    """`Trial 7`; of one that was planned under another number, also its name."""
+def trial_name(row: TrialRow, short: bool = False) -> str:
+    """`Trial 7`, short `7`; of one that was planned under another number, also its name."""
     own = f"Trial {row.number}"
-    return own if row.name in (None, own) else f"{own} ({row.name})"
+    shown = str(row.number) if short else own
+    return shown if row.name in (None, own) else f"{shown} ({row.name})"
 
 
 def setting(value: Any) -> str:

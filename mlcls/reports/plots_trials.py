@@ -38,10 +38,10 @@ def trials_importance(path: str | Path, importance: Mapping[str, float]) -> None
 
 
 def trials_settings(
-    path: str | Path, rows: Sequence[TrialRow], varied: Sequence[str], *, metric: str
+    path: str | Path, rows: Sequence[TrialRow], varied: Mapping[str, bool], *, metric: str, maximize: bool
 ) -> None:
     """Write `trials_settings.png`: the picture that `settings_figure` draws."""
-    save(settings_figure(rows, varied, metric=metric), path)
+    save(settings_figure(rows, varied, metric=metric, maximize=maximize), path)
 
 
 def history_figure(rows: Sequence[TrialRow], *, metric: str, maximize: bool) -> Figure:
@@ -147,43 +147,52 @@ def importance_figure(importance: Mapping[str, float]) -> Figure:
     return figure
 
 
-def settings_figure(rows: Sequence[TrialRow], varied: Sequence[str], *, metric: str) -> Figure:
+def settings_figure(
+    rows: Sequence[TrialRow], varied: Mapping[str, bool], *, metric: str, maximize: bool
+) -> Figure:
     """Draw the figure over each setting, a panel a setting, a dot a complete trial; early ones are pale.
 
     Args:
-        varied: the settings, by the recipe's names; of more than twelve the first.
+        varied: the settings, by the recipe's names, and whether each is drawn by its logarithm; of more than twelve the
+            first.
         metric: the figure that trials are compared by.
+        maximize: whether more of it is better.
     """
     complete = [row for row in rows if row.state == "complete" and row.value is not None]
-    varied = list(varied)[:_MOST_SETTINGS]
-    across = min(4, max(1, len(varied)))
-    down = -(-max(1, len(varied)) // across)
+    names = list(varied)[:_MOST_SETTINGS]
+    across = min(4, max(1, len(names)))
+    down = -(-max(1, len(names)) // across)
     figure = new_figure(3.4 * across, 0.3 + 2.7 * down)
     panels = np.atleast_1d(np.asarray(figure.subplots(down, across, sharey=True))).ravel()
     values = floats(row.value for row in complete)
     for i, axes in enumerate(panels):
-        if i >= len(varied):
+        if i >= len(names):
             axes.set_axis_off()
             continue
-        _draw_setting(axes, [row.settings.get(varied[i]) for row in complete], values)
-        axes.set_xlabel(text(varied[i], 30), fontfamily=list(fonts()))
+        if varied[names[i]]:
+            axes.set_xscale("log")
+        _draw_setting(axes, [row.settings.get(names[i]) for row in complete], values, maximize)
+        axes.set_xlabel(text(names[i], 30), fontfamily=list(fonts()))
         if i % across == 0:
             axes.set_ylabel(NAMES.get(metric, metric))
     return figure
 
 
-def _draw_setting(axes: Axes, settings: Sequence[Any], values: NDArray[np.float64]) -> None:
-    order: Any = np.linspace(0.35, 1.0, len(values))  # an alpha a dot, which the types do not know
+def _draw_setting(axes: Axes, settings: Sequence[Any], values: NDArray[np.float64], maximize: bool) -> None:
     if all(isinstance(one, int | float) and not isinstance(one, bool) for one in settings):
         places = floats(settings)
-        if len(places) and places.min() > 0 and places.max() / places.min() >= 20:
-            axes.set_xscale("log")
     else:
         names = sorted({str(one) for one in settings})
         places = np.array([float(names.index(str(one))) for one in settings])
         axes.set_xticks(range(len(names)), [text(name, 12) for name in names], fontfamily=list(fonts()))
         axes.set_xlim(-0.5, len(names) - 0.5)
-    axes.scatter(places, values, color=BLUE, s=22, alpha=order, linewidths=0)
+    pale: Any = np.linspace(0.35, 1.0, len(values))  # an alpha a dot, which the types do not know
+    axes.scatter(places, values, color=BLUE, s=22, alpha=pale, linewidths=0)
+    if len(values):
+        best = int(np.argmax(values) if maximize else np.argmin(values))
+        axes.scatter(
+            places[best], values[best], s=70, facecolors="none", edgecolors=VERMILION, linewidths=1.6
+        )
     axes.grid(color=LIGHT, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

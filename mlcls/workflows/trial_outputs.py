@@ -15,7 +15,7 @@ from mlcls import durable
 from mlcls.recipe import Recipe, recipe_toml, recipe_values
 from mlcls.reports.html import Picture
 from mlcls.reports.trial_rows import TABLE, SeedRow, TrialRow
-from mlcls.workflows.search_space import apply_values
+from mlcls.workflows.search_space import Range, apply_values
 from mlcls.workflows.study import MAXIMIZED, Shared
 
 CSV, BEST, REPORT = "trials.csv", "best.toml", "report.html"
@@ -152,8 +152,11 @@ def write_report(
     pictures = [_picture(out / HISTORY, "The search", "Each trial's figure, and how its epochs came to it.")]
     best = best_trial(shared)
     if best is not None:
-        trials_settings(out / SETTINGS, rows, list(shared.space), metric=metric)
-        about = "The figure of each complete trial over each setting; the paler, the earlier."
+        varied = {name: isinstance(one, Range) and one.log for name, one in shared.space.items()}
+        trials_settings(out / SETTINGS, rows, varied, metric=metric, maximize=maximize)
+        about = (
+            "The figure of each complete trial over each setting; the paler, the earlier; the best in a ring."
+        )
         pictures.append(_picture(out / SETTINGS, "Settings", about))
     importance = importance_of(shared)
     if importance is not None:
