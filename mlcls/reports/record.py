@@ -146,7 +146,8 @@ class Record:
 
     `recipe`, `thresholds`, `evaluation` and `calibration` hold JSON values: the complete recipe, an entry an
     attribute, `{"val": entry, "test": entry or None}`, and the lines that scores were calibrated by with what that
-    gained (None: not calibrated), as the scoring room makes them. An ensemble has `members` and `ensemble`, and no
+    gained (None: not calibrated), as the scoring room makes them. `soup` are the epochs whose weights were averaged
+    (None: the weights are those of `best_epoch`). An ensemble has `members` and `ensemble`, and no
     `epochs` of its own; an ordinary run has neither.
     """
 
@@ -160,6 +161,7 @@ class Record:
     thresholds: tuple[dict[str, Any], ...] = ()
     epochs: tuple[EpochFigures, ...] = ()
     best_epoch: int | None = None
+    soup: tuple[int, ...] | None = None
     stopped_because: str | None = None
     seconds: float = 0.0
     evaluation: dict[str, dict[str, Any] | None] = field(default_factory=lambda: {"val": None, "test": None})

@@ -13,6 +13,7 @@ from mlcls.errors import MlclsError, RecipeError, WeightsError
 from mlcls.images.augment import AUGMENTATIONS, AugmentSettings
 from mlcls.images.preprocess import FITS
 from mlcls.images.sampling import SAMPLERS
+from mlcls.images.tta import tta_views
 from mlcls.labels.split import parse_fractions
 from mlcls.learning.losses import LOSSES, build_loss
 from mlcls.learning.optimizers import OPTIMIZERS, build_optimizer
@@ -59,6 +60,7 @@ def check_names(recipe: Recipe) -> None:
         partial(_check_objective, recipe),
         partial(estimator_named, recipe.estimator),
         partial(augment_settings, recipe),
+        partial(tta_views, recipe.tta),
         partial(_check_machine, recipe),
         partial(_check_model, recipe),
         partial(_check_split, recipe),

@@ -15,6 +15,7 @@ from mlcls.errors import BundleError, ImageError, MlclsError, NumericalError, is
 from mlcls.learning.averaging import Ingredient, keep_best
 from mlcls.learning.epochs import StepInfo, TrainedEpoch, run_epochs
 from mlcls.learning.losses import masked_loss
+from mlcls.learning.mixing import Change, build_changes, changed, growing_size
 from mlcls.learning.steps import Batch
 from mlcls.learning.stopping import MONITORS
 from mlcls.models.forward import predict_logits, to_scores
@@ -41,7 +42,7 @@ from mlcls.workflows.signals import Asked, Stop
 
 @dataclass(frozen=True)
 class Learned:
-    """What the epochs left: every figure, and the best epoch's weights with its validation predictions."""
+    """What the epochs left: every figure, and the best epoch's weights with their validation predictions."""
 
     epochs: tuple[EpochFigures, ...]
     iterations: tuple[tuple[int, float | None], ...]  # (epoch, loss) of each optimizer step; None: skipped
@@ -49,6 +50,9 @@ class Learned:
     best_weights: dict[str, Tensor]
     val: Predictions
     stopped_because: str
+    soup: tuple[
+        int, ...
+    ] = ()  # the epochs whose weights `best_weights` averages; none: it is the best epoch's
 
 
 def learn(
@@ -244,9 +248,26 @@ def _shown(setup: Setup, epoch: int, table: EpochTable, progress: Progress) -> I
         restore_chance(progress, setup.device)
         if start >= setup.train.count(epoch):
             return
-    for batch in running_feed(setup).train(epoch, start):
+    for batch in changed(running_feed(setup).train(epoch, start), _changes(setup, progress), epoch, start):
         yield batch
         table.advance(len(batch[2]))
+
+
+def _changes(setup: Setup, progress: Progress) -> tuple[Change, ...]:
+    """What the batches of the stage that runs go through."""
+    recipe, position = setup.recipe, progress.running.position
+    first, full, epochs = recipe.first_image_size, recipe.image_size, setup.stages[position.stage].epochs
+    grows = first is not None and full is not None and setup.model.rest is None
+    began = position.first
+    return build_changes(
+        seed=recipe.seed,
+        mixup=recipe.mixup,
+        cutmix=recipe.cutmix,
+        label_smoothing=recipe.label_smoothing,
+        size=(lambda epoch: growing_size(epoch - began, epochs=epochs, first=first or 0, full=full or 0))
+        if grows
+        else None,
+    )
 
 
 def running_feed(setup: Setup) -> Feed:

@@ -26,7 +26,6 @@ from mlcls.bundle.unfinished import is_unfinished, remove_checkpoint
 from mlcls.bundle.writing import FULL
 from mlcls.errors import ImageError
 from mlcls.labels.split import write_split
-from mlcls.models.forward import predict_logits, to_scores
 from mlcls.recipe import recipe_toml
 from mlcls.reports.console import say
 from mlcls.reports.console_calibration import show_calibration
@@ -58,6 +57,7 @@ from mlcls.workflows.reporting import (
 )
 from mlcls.workflows.setup import Setup
 from mlcls.workflows.signals import Stop
+from mlcls.workflows.views import predictions_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -155,12 +155,7 @@ def _is_of_the_disk(error: Exception, folder: Path) -> bool:
 
 
 def _predict_test(setup: Setup) -> Predictions | None:
-    if setup.test is None:
-        return None
-    logits, labels, indices = predict_logits(setup.classifier, setup.test, setup.device, "fp32")
-    order = np.argsort(indices)
-    names = setup.data.names(setup.data.split.test)
-    return Predictions(names, setup.data.table.attributes, to_scores(logits)[order], labels[order])
+    return None if setup.test is None else predictions_of(setup, setup.test, setup.data.split.test)
 
 
 def _manifest(setup: Setup, judgement: Judgement) -> dict[str, Any]:
@@ -178,6 +173,7 @@ def _manifest(setup: Setup, judgement: Judgement) -> dict[str, Any]:
             "slope": judgement.calibration.slope.tolist(),
             "intercept": judgement.calibration.intercept.tolist(),
         },
+        "tta": recipe.tta,
         "onnx": None,
         "versions": {
             "python": platform.python_version(),
@@ -267,7 +263,10 @@ def judged_subset(judgement: Judgement) -> str:
 
 def _show(console: "Console", record: Record, judgement: Judgement) -> None:
     """What the run has come to, on the console."""
-    say(console, f"stopped: {record.stopped_because}; the weights are those of epoch {record.best_epoch}")
+    whose = f"those of epoch {record.best_epoch}"
+    if record.soup:
+        whose = f"the mean of those of epochs {', '.join(map(str, record.soup))}"
+    say(console, f"stopped: {record.stopped_because}; the weights are {whose}")
     objective, estimator = str(record.recipe["objective"]), record.recipe["estimator"]
     show_threshold_summary(
         console,

@@ -1,7 +1,7 @@
 """From a recipe and split images to all that training needs: every name looked up, every `auto` resolved."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,13 +22,13 @@ from mlcls.learning.optimizers import build_optimizer
 from mlcls.learning.schedules import Schedule, build_schedule
 from mlcls.missing import split_missing
 from mlcls.models.classifier import Classifier, build_classifier, data_config
-from mlcls.models.forward import resolve_device, resolve_precision
+from mlcls.models.forward import predict_logits, resolve_device, resolve_precision
 from mlcls.models.frontier import Cut
 from mlcls.models.staged import StagedClassifier
-from mlcls.models.stages import count_parameters, set_trainable
+from mlcls.models.stages import count_parameters, layer_scales, set_trainable, unfreezing_order
 from mlcls.recipe import Recipe
 from mlcls.reports.record import ModelFacts, StageFacts
-from mlcls.workflows.checks import augment_settings, stage_plans
+from mlcls.workflows.checks import GRADUAL, augment_settings, stage_plans
 from mlcls.workflows.data import LabelledImages
 from mlcls.workflows.frozen import Feed, Plan, build_feeds, find_cuts, measured_precision
 from mlcls.workflows.resuming import Earlier
@@ -88,9 +88,12 @@ def set_up(
     train, val, test = _batches(recipe, data, preprocessing, labels, pin=device.type == "cuda")
     pos_weight = None if weights is None else torch.from_numpy(weights).to(device)
     loss = build_loss(recipe.loss, pos_weight=pos_weight, settings=recipe.loss_args)
-    set_trainable(classifier, recipe.unfreeze)  # a wrong name is told now, not when its stage begins
-    plans = stage_plans(recipe)
-    cuts = find_cuts(classifier, plans, preprocessing.image_size, recipe.views)
+    order = unfreezing_order(classifier.backbone) if recipe.unfreeze == GRADUAL else (recipe.unfreeze,)
+    set_trainable(classifier, order[-1])  # a wrong name is told now, not when its stage begins
+    plans = stage_plans(recipe, order)
+    _check_first_size(recipe, classifier, preprocessing.image_size)
+    # a rectangle is put into pixels: what the frozen part made of an image has no place for it
+    cuts = find_cuts(classifier, plans, preprocessing.image_size, 0 if recipe.cutmix else recipe.views)
     if earlier is None:
         precision, said = _precision(recipe, classifier, cuts[-1], device)
     else:
@@ -117,7 +120,7 @@ def set_up(
         stages=_stage_facts(classifier, plans),
         device=str(device),
         precision=precision,
-        notes=(*_model_notes(recipe, classifier), *_rare_note(recipe, data), *said, *told),
+        notes=(*_model_notes(recipe, classifier, feeds), *_rare_note(recipe, data), *said, *told),
     )
     return Setup(
         recipe,
@@ -182,8 +185,9 @@ def _begin(
     model.rest = rest
     if recipe.compile == "on":
         (model.classifier if rest is None else rest).compile()
+    scales = None if recipe.layer_decay == 1 else layer_scales(model.classifier, recipe.layer_decay)
     optimizer = build_optimizer(
-        recipe.optimizer, model.classifier, lr, recipe.weight_decay, recipe.optimizer_args
+        recipe.optimizer, model.classifier, lr, recipe.weight_decay, recipe.optimizer_args, scales
     )
     schedule = build_schedule(
         recipe.schedule, optimizer, steps_per_epoch=steps, epochs=epochs, settings=recipe.schedule_args
@@ -267,12 +271,44 @@ def _load(classifier: Classifier, earlier: Earlier, weights: Mapping[str, Tensor
         ) from error
 
 
-def _model_notes(recipe: Recipe, classifier: Classifier) -> tuple[str, ...]:
+def _check_first_size(recipe: Recipe, classifier: Classifier, image_size: int) -> None:
+    """Refuse a size of the first epochs that the network does not take."""
+    size = recipe.first_image_size
+    if size is None:
+        return
+    if size > image_size:
+        raise RecipeError(
+            f"--first-image-size: {size} is larger than the images are ({image_size}, --image-size)"
+        )
+    image = torch.zeros(1, 3, size, size, dtype=torch.uint8)
+    try:
+        predict_logits(
+            classifier,
+            [(image, torch.zeros(1, 1), torch.zeros(1, dtype=torch.int64))],
+            _device_of(classifier),
+        )
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise RecipeError(
+            f"--first-image-size {size}: {recipe.backbone} does not take images of that size "
+            f"({' '.join(str(error).split())[:200]}); leave the flag out, or try a multiple of 32"
+        ) from error
+
+
+def _device_of(classifier: Classifier) -> torch.device:
+    return next(classifier.parameters()).device
+
+
+def _model_notes(recipe: Recipe, classifier: Classifier, feeds: Sequence[Feed]) -> tuple[str, ...]:
     notes, left_out = [], classifier.weights.left_out
     if left_out:
         shown = ", ".join(left_out[:4]) + (f" and {len(left_out) - 4} more" if len(left_out) > 4 else "")
         notes.append(f"of the weights, {classifier.weights.loaded} tensors were loaded; left out: {shown}")
-    if recipe.weights == "none" and recipe.unfreeze != "all":
+    if recipe.first_image_size is not None and all(feed.rest is not None for feed in feeds):
+        notes.append(
+            "--first-image-size changes nothing: every stage trains on what its frozen part made of the images, not on "
+            "pixels (--views 0 has it train on pixels)"
+        )
+    if recipe.weights == "none" and recipe.unfreeze not in ("all", GRADUAL):
         notes.append(
             "the backbone's weights are random and most of them stay so: with --weights none, train them all "
             "(--unfreeze all --unfreeze-epoch 0)"
