@@ -29,6 +29,7 @@ from mlcls.workflows.data import LabelledImages, gather, subset_counts
 from mlcls.workflows.epochs import is_loader_death, learn, loader_death
 from mlcls.workflows.identity import check_recipe, check_unchanged, identity_of
 from mlcls.workflows.logs import RunLog
+from mlcls.workflows.refining import refine
 from mlcls.workflows.restoring import make_saver
 from mlcls.workflows.resuming import (
     begun_by,
@@ -262,10 +263,12 @@ def _run(run: Run, given: Given, checkpoint: Checkpoint | None) -> Record:
         learned = learn(setup, console, on_epoch, saver=saver, stop=run.stop, finish=run.finish)
     finally:
         saver.wait()  # nothing writes to the folder any more when another run may
+    learned = refine(setup, saver.first, saver.progress.ingredients, learned)
     record = dataclasses.replace(
         record,
         epochs=learned.epochs,
         best_epoch=learned.best_epoch,
+        soup=learned.soup or None,
         stopped_because=learned.stopped_because,
     )
     best = learned.best_weights
