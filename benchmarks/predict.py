@@ -196,7 +196,8 @@ def measure_pipeline(bundle: Path, photos: Sequence[str], rounds: int) -> list[d
     from mlcls.images.load import load_image
 
     predictor = Predictor(bundle, engine="onnx")
-    engine, preprocessing, cores = predictor._engine, predictor.bundle.preprocessing, usable_cores()
+    engine = predictor._networks.networks[0].engine
+    preprocessing, cores = predictor.bundle.preprocessing, usable_cores()
     batch = engine.batch
     pixels = np.stack([load_image(photo, preprocessing) for photo in photos[:batch]])
     chunks = [photos[start : start + batch] for start in range(0, len(photos), batch)]

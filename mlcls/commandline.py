@@ -159,6 +159,23 @@ def whole_number(flag: str, least: int = 0, most: int | None = None) -> Callable
     return read
 
 
+def add_models_flag(parser: Parser) -> None:
+    """The flag --model, which may name several bundles; None where it is not given."""
+    parser.add_argument(
+        "--model", action="extend", nargs="+", metavar="DIR",
+        help="the bundle (default: outputs); several, of the same attributes, are averaged",
+    )  # fmt: skip
+
+
+def add_tta_flag(parser: Parser) -> None:
+    """The flag --tta; None where it is not given."""
+    parser.add_argument(
+        "--tta", metavar="NAME",
+        help="views of each image that its probabilities are averaged over: none, or flip, zoom, rot90 with commas "
+        "between them (default: those that the bundle was made with)",
+    )  # fmt: skip
+
+
 def run_command(command: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None) -> int:
     """Run a command; turn what a person or the machine did wrong into one message on stderr and an exit code."""
     debug = "--debug" in (sys.argv[1:] if argv is None else argv)

@@ -12,7 +12,15 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
-from mlcls.commandline import FAILED_IN_PART, Parser, check_output, console_on, run_command
+from mlcls.commandline import (
+    FAILED_IN_PART,
+    Parser,
+    add_models_flag,
+    add_tta_flag,
+    check_output,
+    console_on,
+    run_command,
+)
 from mlcls.errors import RecipeError
 from mlcls.naming import suggest
 
@@ -36,7 +44,7 @@ def _predict(argv: Sequence[str] | None) -> int:
         metavar="DIR",
         help="every image in a folder and its subfolders, but for names that begin with a dot",
     )
-    parser.add_argument("--model", default="outputs", metavar="DIR", help="the bundle (default: outputs)")
+    add_models_flag(parser)
     parser.add_argument("--format", choices=FORMATS, help="default: table, or what the ending of --out says")
     parser.add_argument("--out", metavar="FILE", help="write there instead of to the terminal")
     parser.add_argument(
@@ -45,6 +53,7 @@ def _predict(argv: Sequence[str] | None) -> int:
     parser.add_argument(
         "--raw", action="store_true", help="the network's own scores, not calibrated; decisions stay the same"
     )
+    add_tta_flag(parser)
     parser.add_argument(
         "--max-pixels",
         type=_max_pixels,
@@ -77,15 +86,17 @@ def _predict(argv: Sequence[str] | None) -> int:
 
     paths, unread = paths_to_predict(arguments.image, arguments.images)
     _check_not_an_image(arguments.out, paths)
+    models = arguments.model or ["outputs"]
     predictor = open_predictor(
-        arguments.model,
+        models,
         arguments.device,
         arguments.threshold,
         raw=arguments.raw,
         engine=arguments.engine,
         max_pixels=arguments.max_pixels,
+        tta=arguments.tta,
     )
-    sys.stderr.writelines(unfinished_notes(arguments.model))
+    sys.stderr.writelines(unfinished_notes(*models))
     if predictor.note:
         sys.stderr.write(predictor.note + "\n")
     quiet = form == "table" and not arguments.out  # the rows themselves show how far it is

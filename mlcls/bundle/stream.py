@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
-Load = Callable[[int, Any], Pixels]
-Compute = Callable[[Pixels, int], Floats]
+Load = Callable[[int, Any], Any]
+Stack = Callable[[list[Any]], Any]
+Compute = Callable[[Any, int], Floats]
 Item = tuple[int, Any]
 
 AHEAD = 2  # chunks a thread, at work or waiting to be taken
@@ -42,7 +43,7 @@ class Chunk:
 
 
 def run_stream(
-    images: Iterable[Any], load: Load, compute: Compute, *, workers: int, batch: int
+    images: Iterable[Any], load: Load, compute: Compute, *, workers: int, batch: int, stack: Stack = np.stack
 ) -> Iterator[Chunk]:
     """Decode and compute; at most `AHEAD * workers` chunks of at most `batch` images are held at once.
 
@@ -58,12 +59,17 @@ def run_stream(
         compute: pixels [n, S, S, 3] and the number of threads to compute with (0: all) -> values [n, ...].
         workers: threads, at least 1.
         batch: the most images of a chunk, at least 1.
+        stack: what `load` gave for n images -> what `compute` takes, where that is another thing than pixels.
     """
+
+    def compute_stacked(loaded: list[Any], threads: int) -> Floats:
+        return compute(stack(loaded), threads)
+
     numbered = enumerate(images)
     first = list(islice(numbered, workers + 1))
     if len(first) <= workers:
         if first:
-            yield _handful(first, load, compute)
+            yield _handful(first, load, compute_stacked)
         return
     from concurrent.futures import ThreadPoolExecutor  # costs as much to load as a photo to predict
 
@@ -72,7 +78,7 @@ def run_stream(
     with _one_thread_each(), ThreadPoolExecutor(workers, "mlcls-predict") as threads:
         try:
             for items in chunks:
-                pending.append(threads.submit(_compute_chunk, items, load, compute, 1))
+                pending.append(threads.submit(_compute_chunk, items, load, compute_stacked, 1))
                 if len(pending) >= AHEAD * workers:
                     yield pending.popleft().result()
             while pending:
@@ -103,17 +109,18 @@ def _compute_chunk(items: list[Item], load: Load, compute: Compute, threads: int
     return _compute(items, [_try_load(load, item) for item in items], compute, threads)
 
 
-def _try_load(load: Load, item: Item) -> Pixels | str:
+def _try_load(load: Load, item: Item) -> Any:
+    """What was loaded, or the reason why it cannot be."""
     try:
         return load(*item)
     except ImageError as error:
         return str(error)
 
 
-def _compute(items: list[Item], loaded: list[Pixels | str], compute: Compute, threads: int) -> Chunk:
+def _compute(items: list[Item], loaded: list[Any], compute: Compute, threads: int) -> Chunk:
     pixels = [one for one in loaded if not isinstance(one, str)]
     errors = [one if isinstance(one, str) else None for one in loaded]
-    return Chunk(items, errors, compute(np.stack(pixels), threads) if pixels else None)
+    return Chunk(items, errors, compute(pixels, threads) if pixels else None)
 
 
 _streams_lock = threading.Lock()

@@ -8,24 +8,27 @@ from typing import TYPE_CHECKING, NamedTuple
 from mlcls.errors import ImageError
 
 if TYPE_CHECKING:
-    from mlcls.bundle.predictor import Predictor
+    from mlcls.bundle.predictor import Models, Predictor
 
 
 def open_predictor(
-    model: str | Path,
+    model: "Models",
     device: str = "auto",
     threshold: float | None = None,
     *,
     raw: bool = False,
     engine: str = "auto",
     max_pixels: int | None = None,
+    tta: str | None = None,
 ) -> "Predictor":
-    """The predictor of a bundle; see `mlcls.bundle.predictor.Predictor`."""
+    """The predictor of a bundle, or of several; see `mlcls.bundle.predictor.Predictor`."""
     from mlcls.bundle.predictor import Predictor
     from mlcls.images.read import MAX_PIXELS
 
     limit = MAX_PIXELS if max_pixels is None else max_pixels
-    return Predictor(model, device=device, threshold=threshold, raw=raw, engine=engine, max_pixels=limit)
+    return Predictor(
+        model, device=device, threshold=threshold, raw=raw, engine=engine, max_pixels=limit, tta=tta
+    )
 
 
 class Found(NamedTuple):
