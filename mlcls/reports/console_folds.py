@@ -86,22 +86,24 @@ def _interval(entry: Mapping[str, Any]) -> Interval:
 
 
 def _show_difference(console: Console, difference: Mapping[str, Any] | None) -> None:
-    """A sentence on whether the ensemble is better than its mean member on test, and that is known."""
-    if difference is None:
-        return
+    if difference is not None:
+        text, mood = difference_said(difference)
+        say(console, text, style={"good": "green", "bad": "red"}.get(mood, ""), indent=2)
+
+
+def difference_said(difference: Mapping[str, Any]) -> tuple[str, str]:
+    """A sentence on whether the ensemble is better than its mean member on test, and `good`, `bad` or an empty mood.
+
+    Args:
+        difference: `EnsembleFacts.test_difference`.
+    """
     found = difference["macro"]["average_precision"]
     interval = found["interval"]
-    level = level_text(difference)
     text = f"the ensemble's test AP less the mean member's: {signed(found['difference'])}"
-    style = ""
     if interval is None:
-        text += "; too few images for an interval"
-    else:
-        better, worse = interval[0] > 0, interval[1] < 0
-        verdict = "better" if better else "worse" if worse else "no clear difference"
-        style = "green" if better else "red" if worse else ""
-        text += (
-            f" ({level} {signed_span(interval)}, paired, {difference['resamples']:,} bootstrap resamples of "
-            f"{difference['unit']}): {verdict}"
-        )
-    say(console, text, style=style, indent=2)
+        return f"{text}; too few images for an interval", ""
+    better, worse = interval[0] > 0, interval[1] < 0
+    verdict = "better" if better else "worse" if worse else "no clear difference"
+    how = f"paired, {difference['resamples']:,} bootstrap resamples of {difference['unit']}"
+    said = f"{text} ({level_text(difference)} {signed_span(interval)}, {how}): {verdict}"
+    return said, "good" if better else "bad" if worse else ""

@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from mlcls.reports import html_run, html_scores, html_thresholds
 from mlcls.reports.console import figure
+from mlcls.reports.html_members import members_said, members_table
 from mlcls.reports.html_table import mapping
 from mlcls.reports.html_verdict import SUBSETS, evaluated_on, verdict, warnings
 from mlcls.reports.record import AttributeCount, Record
@@ -167,6 +168,8 @@ def _run(
         "counts": html_run.counts_table(record, subsets, subset, what),
         "training": html_run.training_facts(record),
         "stages": html_run.stages_table(record),
+        "members": members_table(record),
+        "members_said": members_said(record),
         "epochs": html_run.epochs_table(record),
         "recipe": html_run.recipe_table(record.recipe),
         "about": html_run.about(record),

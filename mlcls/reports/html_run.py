@@ -157,9 +157,13 @@ def training_facts(record: Record) -> list[tuple[str, str]]:
     best = UNDEFINED
     if record.best_epoch is not None:
         best = f"{record.best_epoch} (counted from 0); its weights are the ones evaluated"
+    if record.members is None:
+        pairs += [("epochs trained", count(len(record.epochs))), ("best epoch", best)]
+    else:
+        pairs.append(
+            ("members", f"{count(len(record.members))}, whose calibrated probabilities are averaged")
+        )
     pairs += [
-        ("epochs trained", count(len(record.epochs))),
-        ("best epoch", best),
         ("stopped because", record.stopped_because or UNDEFINED),
         ("time", duration(record.seconds)),
     ]

@@ -19,7 +19,8 @@ from mlcls.reports.console_data import show_data
 from mlcls.reports.record import Record
 from mlcls.workflows.checks import check_names
 from mlcls.workflows.data import gather, subset_counts
-from mlcls.workflows.ensembling import Folded, make_ensemble
+from mlcls.workflows.ensembling import make_ensemble
+from mlcls.workflows.folded import Folded
 from mlcls.workflows.identity import check_recipe, check_unchanged, identity_of
 from mlcls.workflows.resuming import (
     FOLDS,

@@ -79,7 +79,7 @@ def test_more_folds_than_rows_or_groups_are_refused() -> None:
     with pytest.raises(RecipeError, match="9 images outside of the test subset; expected at most 9 folds"):
         fold_rows(labels, 10)
     with pytest.raises(
-        RecipeError, match="which belong to 3 groups that may not be torn; .* at most 3 folds"
+        RecipeError, match=r"which belong to 3 groups that may not be torn; .* at most 3 folds"
     ):
         fold_rows(labels, 4, groups=np.arange(9) // 3)
 

@@ -104,7 +104,7 @@ def test_fields_and_their_order_are_the_contracts(record: Record) -> None:
     tree = json.loads(to_json(record))
     assert list(tree) == [
         "format", "mlcls", "seed", "command", "data", "model", "recipe", "thresholds", "epochs", "best_epoch",
-        "stopped_because", "seconds", "evaluation", "calibration", "members", "ensemble",
+        "soup", "stopped_because", "seconds", "evaluation", "calibration", "members", "ensemble",
     ]  # fmt: skip
     assert list(tree["data"])[:9] == [
         "rows", "images", "missing", "unreadable", "metadata", "duplicates", "conflicts", "attributes", "split",
