@@ -19,6 +19,7 @@ from mlcls.learning.losses import LOSSES, build_loss
 from mlcls.learning.optimizers import OPTIMIZERS, build_optimizer
 from mlcls.learning.schedules import SCHEDULES, build_schedule
 from mlcls.learning.stopping import MONITORS
+from mlcls.learning.unknowns import build_unknowns
 from mlcls.models.classifier import data_config
 from mlcls.models.forward import resolve_device, resolve_precision
 from mlcls.models.heads import HEADS
@@ -96,6 +97,7 @@ def _check_objective(recipe: Recipe) -> None:
 
 def _check_loss(recipe: Recipe) -> None:
     build_loss(recipe.loss, pos_weight=None, settings=recipe.loss_args)
+    build_unknowns(recipe.na, priors=np.array([0.5]), settings=recipe.na_args)
 
 
 def _check_optimizer(recipe: Recipe) -> None:

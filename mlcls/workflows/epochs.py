@@ -141,6 +141,7 @@ def _run_epochs(
         precision=recipe.precision,
         clip_norm=recipe.clip_norm or None,
         accumulate=recipe.accumulate,
+        unknowns=setup.unknowns,
         train_mode=lambda _: _train_mode(setup.model),
         on_step=lambda step: after_step(step),
         feedback=progress.feedback,

@@ -20,6 +20,8 @@ from mlcls.learning.epochs import Stage
 from mlcls.learning.losses import Loss, build_loss, pos_weight_from, takes_pos_weight
 from mlcls.learning.optimizers import build_optimizer
 from mlcls.learning.schedules import Schedule, build_schedule
+from mlcls.learning.shelf import Shelf
+from mlcls.learning.unknowns import Selective, build_unknowns, priors_from
 from mlcls.missing import split_missing
 from mlcls.models.classifier import Classifier, build_classifier, data_config
 from mlcls.models.forward import predict_logits, resolve_device, resolve_precision
@@ -32,14 +34,16 @@ from mlcls.workflows.checks import GRADUAL, augment_settings, stage_plans
 from mlcls.workflows.data import LabelledImages
 from mlcls.workflows.frozen import Feed, Plan, build_feeds, find_cuts, measured_precision
 from mlcls.workflows.resuming import Earlier
+from mlcls.workflows.shelf import shelve
 
 
 @dataclass(frozen=True)
 class Setup:
     """All that a training needs, built.
 
-    `recipe` has every `auto` resolved. `model` is what is trained: `classifier`, by way of what each stage's feed gives
-    (`feeds` has one for each of `stages`).
+    `recipe` has every `auto` resolved. `unknowns` says which unknown labels count as absent in training, None for none.
+    `model` is what is trained: `classifier`, by way of what each stage's feed gives (`feeds` has one for each of
+    `stages`).
     """
 
     recipe: Recipe
@@ -50,6 +54,7 @@ class Setup:
     val: Batches
     test: Batches | None
     loss: Loss
+    unknowns: Selective | None
     model: StagedClassifier
     feeds: tuple[Feed, ...]
     stages: tuple[Stage, ...]
@@ -58,13 +63,18 @@ class Setup:
 
 
 def set_up(
-    recipe: Recipe, data: LabelledImages, preprocessing: Preprocessing, earlier: Earlier | None = None
+    recipe: Recipe,
+    data: LabelledImages,
+    preprocessing: Preprocessing,
+    earlier: Earlier | None = None,
+    shelf: Shelf | None = None,
 ) -> Setup:
     """Build everything that training needs.
 
     Args:
         preprocessing: as `preprocessing_for` gives it; the data was gathered with it.
         earlier: the run that goes on, whose weights and decisions are taken.
+        shelf: where runs share what the frozen part makes of the images.
 
     Raises:
         RecipeError, WeightsError: a backbone, weights, device or number that cannot be used.
@@ -100,7 +110,9 @@ def set_up(
         precision, said = earlier.precision, ()
     recipe = dataclasses.replace(recipe, precision=precision)
     kept = None if earlier is None else earlier.cut
-    feeds, told = build_feeds(recipe, cuts, plans, train, val, cache_folder(), kept=kept)
+    rare = _rare_images(recipe, data) if recipe.augment_rare != "none" else None
+    shared = None if shelf is None else shelve(shelf, recipe, data, preprocessing, rare)
+    feeds, told = build_feeds(recipe, cuts, plans, train, val, cache_folder(), kept=kept, shelf=shared)
     if earlier is not None:  # after the cuts, which are found on the weights that they were found on then
         _load(classifier, earlier, earlier.weights)
     model = StagedClassifier(classifier)
@@ -131,6 +143,7 @@ def set_up(
         val,
         test,
         loss,
+        build_unknowns(recipe.na, priors=priors_from(labels), settings=recipe.na_args),
         model,
         tuple(feeds),
         stages,

@@ -1,0 +1,101 @@
+"""Options of a training, from the flag to the bundle: each does what it says, and a run that was ended goes on exactly."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.numpy import load_file
+from toy_data import TINY, write_toy
+
+from mlcls import train
+from mlcls.learning import epochs as learning_epochs
+from mlcls.workflows import epochs as workflow_epochs
+
+FLAGS = [
+    "--labels", "labels.txt", *TINY, "--precision", "fp32", "--epochs", "4", "--unfreeze-epoch", "1", "--batch-size", "8",
+    "--resamples", "0", "--lr-head", "1e-2", "--lr-finetune", "1e-2", "--patience", "0",
+]  # fmt: skip
+OPTIONS = {
+    "plain": (),
+    "ema": ("--ema", "0.9"),
+    "soup": ("--soup", "3"),
+    "layer decay": ("--layer-decay", "0.5"),
+    "gradual": ("--unfreeze", "gradual"),
+    "mixup": ("--mixup", "0.4"),
+    "cutmix": ("--cutmix", "1"),
+    "growing": ("--first-image-size", "16", "--views", "0"),
+    "smoothing": ("--label-smoothing", "0.1"),
+    "selective": ("--na", "selective", "--na-args", "prior_threshold=1", "likely=0.5"),
+    "ramp": ("--loss", "asl", "--loss-args", "ramp_epochs=2"),
+    "tta": ("--tta", "flip"),
+    "rare": ("--augment-rare", "strong", "--rare-share", "0.6"),
+}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_toy(tmp_path, images=48)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mlcls.workflows.finishing._draw", lambda *arguments: "")
+    monkeypatch.setattr("mlcls.workflows.finishing._export", lambda *arguments: None)
+
+
+def result(folder: str) -> dict[str, Any]:
+    """All that a run leaves, but for how long it took and what it was called."""
+    found: dict[str, Any] = {path.name: path.read_bytes() for path in Path(folder).glob("*.csv")}
+    found["weights"] = Path(folder, "weights.safetensors").read_bytes()
+    found["thresholds"] = Path(folder, "thresholds.json").read_bytes()
+    metrics = json.loads(Path(folder, "metrics.json").read_text())
+    for row in (metrics, *metrics["epochs"]):
+        row.pop("seconds")
+        row.pop("images_per_second", None)
+    metrics.pop("command")
+    return {**found, "metrics": metrics}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_an_option_changes_the_run_and_a_run_that_was_ended_goes_on_exactly(
+    option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = [*FLAGS, *OPTIONS[option]]
+    assert train.main([*flags, "--out", "whole"]) == 0
+    for module, name, call in (
+        (learning_epochs, "take_step", 2),
+        (learning_epochs, "take_step", 7),
+        (workflow_epochs, "evaluate", 1),
+    ):
+        with monkeypatch.context() as patch:
+            _end_at(patch, module, name, call)
+            resume = ["--resume"] if Path("ended/checkpoint").exists() else []
+            assert train.main([*flags, "--out", "ended", *resume]) == 130
+    assert train.main(["--out", "ended", "--resume"]) == 0
+    whole, ended = result("whole"), result("ended")
+    assert ended == whole
+    if option == "plain":
+        return
+    assert train.main([*FLAGS, "--out", "plain"]) == 0
+    plain = result("plain")
+    changed = "predictions-test.csv" if option == "tta" else "iterations.csv"
+    if option in ("ema", "soup"):  # the training itself is the same: what is kept of it differs
+        assert whole["iterations.csv"] == plain["iterations.csv"]
+        changed = "weights"
+    if option == "soup" and whole["metrics"]["soup"] is None:
+        pytest.skip("the best epoch alone was the best soup")
+    assert whole[changed] != plain[changed]
+
+
+def _end_at(patch: pytest.MonkeyPatch, module: Any, name: str, call: int) -> None:
+    """A Ctrl-C at the n-th call of a function."""
+    original, count = getattr(module, name), 0
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == call:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(*arguments, **named)
+
+    patch.setattr(module, name, counted)
