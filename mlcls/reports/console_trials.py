@@ -185,7 +185,7 @@ class TrialTable:
 
     def _line(self, row: TrialRow) -> str:
         over = [one for one in self._rows if one.state in ("complete", "pruned")]
-        said = [f"{trial_name(row)} of {self._most}: {row.state}"]
+        said = [f"[{len(over)}/{self._most}] {trial_name(row)}: {row.state}"]
         if row.reason:
             said.append(row.reason)
         said.append(f"{FIGURES[self._metric]} {figure(row.value, 4)}")

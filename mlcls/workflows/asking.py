@@ -8,7 +8,7 @@ ones' processes have come to. Of another machine's, whose locks may not be seen 
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,17 +26,26 @@ from mlcls.workflows.study import STARTUP, Shared
 
 PULSE = 60.0  # seconds between two signs of life of a trial
 LOST = 900.0  # seconds without one after which a trial of another machine counts as dead; clocks may differ a little
+DIED = "its process died"
 ATTEMPTS = 3  # times that values are tried whose process dies: they may be what ends it
 OVER = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
-def next_trial(shared: Shared, most: int) -> Trial | None:
+Ended = tuple[TrialState, float | None, Mapping[str, Any]]
+"""How a trial ended: its state, its figure (of a complete one), and what the table says of it."""
+
+
+def next_trial(shared: Shared, most: int, left: Callable[[Path], Ended | None]) -> Trial | None:
     """A trial to run, its values drawn; None while `most` trials are over or running.
 
-    First, trials whose process has died are marked as failed, and their values are put into the queue again.
+    First, trials whose process has died are marked as failed, and their values are put into the queue again; but for
+    those that had come to their end in its folder.
+
+    Args:
+        left: how the trial ended whose bundle stands in a folder; None where none does.
     """
     with shared.turn:
-        revive(shared)
+        revive(shared, left)
         trials = shared.study.get_trials(deepcopy=False)
         if sum(trial.state in (*OVER, TrialState.RUNNING) for trial in trials) >= most:
             return None
@@ -56,33 +65,35 @@ def count_over(shared: Shared) -> int:
     return sum(trial.state in OVER for trial in shared.study.get_trials(deepcopy=False))
 
 
-def tell(
-    shared: Shared, trial: Trial, state: TrialState, value: float | None, facts: Mapping[str, Any]
-) -> None:
-    """Keep how a trial ended, with what is known of it.
+def tell(shared: Shared, trial: Trial, ended: Ended) -> None:
+    """Keep how a trial ended.
 
     Where it was given up as lost meanwhile, its values are tried again by another process, and nothing is kept here.
     """
-    with shared.turn, contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError, ValueError):
-        for name, fact in facts.items():
-            trial.set_user_attr(name, fact)
-        shared.study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
+    with shared.turn:
+        _end(shared, trial._trial_id, ended)
 
 
 def give_back(shared: Shared, trial: Trial, why: str) -> None:
     """End a trial that is no fault of its values': they are tried again."""
     with shared.turn:
-        _mark_dead(shared, trial._trial_id, trial.number, why)
+        _end(shared, trial._trial_id, (TrialState.FAIL, None, {"reason": why, "dead": True}))
         _queue_again(shared)
 
 
-def revive(shared: Shared) -> None:
-    """Mark the running trials whose process has died as failed, and queue their values again. Hold `shared.turn`."""
+def revive(shared: Shared, left: Callable[[Path], Ended | None]) -> None:
+    """See to the running trials whose process has died. Hold `shared.turn`."""
     for trial in shared.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         with _held_if_dead(shared, trial) as dead:
-            if dead:
-                _mark_dead(shared, trial._trial_id, trial.number, "its process died")
-                _clear(trial)
+            if not dead:
+                continue
+            folder = Path(trial.user_attrs.get("folder", ""))
+            found = left(folder) if folder.name else None
+            if found is None:
+                _clear(folder)
+            _end(shared, trial._trial_id, found or (TrialState.FAIL, None, {"reason": DIED, "dead": True}))
+        with contextlib.suppress(OSError, KeyError):
+            Path(trial.user_attrs["worker"]["lock"]).rmdir()
     _queue_again(shared)
 
 
@@ -134,17 +145,17 @@ def _age(trial: FrozenTrial) -> float:
     return time.time() - float(trial.user_attrs.get("seen", start))
 
 
-def _mark_dead(shared: Shared, trial_id: int, number: int, why: str) -> None:
+def _end(shared: Shared, trial_id: int, ended: Ended) -> None:
+    state, value, facts = ended
     storage = shared.study._storage
     with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # another process was first
-        storage.set_trial_user_attr(trial_id, "reason", why)
-        storage.set_trial_user_attr(trial_id, "dead", True)
-        storage.set_trial_state_values(trial_id, TrialState.FAIL)
+        for name, fact in facts.items():
+            storage.set_trial_user_attr(trial_id, name, fact)
+        storage.set_trial_state_values(trial_id, state, None if value is None else [value])
 
 
-def _clear(trial: FrozenTrial) -> None:
+def _clear(folder: Path) -> None:
     """Remove the checkpoint of a run whose process has died, where it is seen here."""
-    folder = Path(trial.user_attrs.get("folder", ""))
     if folder.name and (folder / CHECKPOINT).is_dir():
         with contextlib.suppress(MlclsError, OSError):
             with hold_folder(folder):
@@ -160,7 +171,7 @@ def _queue_again(shared: Shared) -> None:
         attempt = int(trial.user_attrs.get("attempt", 1))
         if trial.state != TrialState.FAIL or not trial.user_attrs.get("dead") or trial.number in followed:
             continue
-        died = trial.user_attrs.get("reason") == "its process died"
+        died = trial.user_attrs.get("reason") == DIED
         if died and attempt >= ATTEMPTS:
             continue
         known: dict[str, Any] = {

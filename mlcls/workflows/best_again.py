@@ -51,17 +51,24 @@ def _run(recipe: Recipe, folder: Path, command: str) -> Record:
 
 def _finished(folder: Path, recipe: Recipe) -> Record | None:
     """The record of a run of this recipe that stands in a folder."""
-    if not (folder / MANIFEST).is_file():
-        return None
-    try:
-        record = from_json(read_verified(load_bundle(folder), METRICS), str(folder / METRICS))
-    except BundleError:
+    record = record_in(folder)
+    if record is None:
         return None
     for name, value in recipe_values(recipe).items():
         resolved = value is None or value == "auto"  # in the record stands what became of it
         if not resolved and name not in FREE and record.recipe.get(name) != value:
             return None
     return record
+
+
+def record_in(folder: Path) -> Record | None:
+    """The record of the bundle that stands in a folder; None where none does, or a damaged one."""
+    if not (folder / MANIFEST).is_file():
+        return None
+    try:
+        return from_json(read_verified(load_bundle(folder), METRICS), str(folder / METRICS))
+    except BundleError:
+        return None
 
 
 def _row(seed: int, folder: Path, record: Record) -> SeedRow:

@@ -93,12 +93,12 @@ def open_study(
             )
         except (KeyError, TypeError, AttributeError) as error:  # JSON, and no journal of Optuna's
             raise _no_journal(storage, error) from error
-    with hold_folder(lock):
-        try:
+    try:
+        with hold_folder(lock):
             yield Shared(study, space, seed, turn, not url, Worker(host, os.getpid(), lock))
-        finally:
-            with contextlib.suppress(OSError):  # others work there still
-                lock.parent.rmdir()
+    finally:
+        with contextlib.suppress(OSError):  # others work there still
+            lock.parent.rmdir()
 
 
 def is_url(storage: str) -> bool:

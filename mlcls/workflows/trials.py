@@ -33,8 +33,8 @@ from mlcls.reports.console_data import show_data
 from mlcls.reports.console_trials import TrialTable, show_seeds, show_trials
 from mlcls.reports.record import EpochFigures, Record
 from mlcls.reports.trial_rows import SeedRow, TrialRow
-from mlcls.workflows.asking import count_over, give_back, next_trial, pulse, tell
-from mlcls.workflows.best_again import BEST_FOLDER, train_again
+from mlcls.workflows.asking import Ended, count_over, give_back, next_trial, pulse, tell
+from mlcls.workflows.best_again import BEST_FOLDER, record_in, train_again
 from mlcls.workflows.checks import check_names
 from mlcls.workflows.data import LabelledImages, gather, subset_counts
 from mlcls.workflows.finishing import FAILED
@@ -228,7 +228,7 @@ def _run_all(told: _Search, shared: Shared) -> None:
             if told.until is not None and time.monotonic() >= told.until:
                 say(told.console, "the time is over: no more trials are begun")
                 return
-            trial = next_trial(shared, told.most)
+            trial = next_trial(shared, told.most, lambda folder: _left_in(folder, told.metric))
             if trial is None:
                 time.sleep(POLL)  # others run the last ones: should one die, it is run here
                 continue
@@ -324,7 +324,7 @@ def _run_one(told: _Search, shared: Shared, trial: Trial, table: TrialTable) -> 
         raise
     finally:
         _free_memory()
-    tell(shared, trial, state, value, _figures(epochs, record, time.monotonic() - started, reason))
+    tell(shared, trial, (state, value, _figures(epochs, record, time.monotonic() - started, reason)))
     return reason
 
 
@@ -338,6 +338,15 @@ def _fit(
 ) -> Record:
     """An ordinary run, without a word."""
     return fit(recipe, out=folder, overwrite=True, command=command, on_epoch=on_epoch, score_test=test)
+
+
+def _left_in(folder: Path, metric: str) -> Ended | None:
+    """How a run ended whose process died before it could tell; None where it had come to no bundle."""
+    record = record_in(folder)
+    if record is None:
+        return None
+    state, value, reason = _outcome(record, metric)
+    return state, value, _figures(list(record.epochs), record, record.seconds, reason)
 
 
 def _outcome(record: Record, metric: str) -> tuple[TrialState, float | None, str | None]:
