@@ -7,6 +7,7 @@ and goes on in the middle.
 """
 
 import errno
+import hashlib
 import os
 import shutil
 import tempfile
@@ -21,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mlcls.learning.shelf import ShelvedRows
 from mlcls.learning.steps import Batch
 
 Indices = NDArray[np.int64]
@@ -51,24 +53,29 @@ class Layout:
 
     def __init__(self, images: int, chunk: int, order: Callable[[int], Indices] | None = None) -> None:
         """Args: images: how many, N; chunk: how many together; order: view -> int64 [N], each once, or by index."""
-        self.images, self._chunk = images, chunk
+        self.images, self.size = images, chunk
         self._order = order
         self._known: dict[int, tuple[NDArray[np.int32], NDArray[np.int32]]] = {}
 
     @property
     def chunks(self) -> int:
         """How many chunks a view has."""
-        return -(-self.images // self._chunk)
+        return -(-self.images // self.size)
 
     def chunk(self, view: int, number: int) -> Indices:
         """The images of a chunk, in order; the last one may have fewer."""
         order, _ = self._of(view)
-        return order[number * self._chunk : (number + 1) * self._chunk].astype(np.int64)
+        return order[number * self.size : (number + 1) * self.size].astype(np.int64)
 
     def numbers(self, view: int, images: Indices) -> NDArray[np.int32]:
         """The chunk that each of these images [n] stands in, int32 [n]."""
         _, numbers = self._of(view)
         return numbers[images]
+
+    def digest(self, view: int) -> str:
+        """Of what stands in which chunk."""
+        order, _ = self._of(view)
+        return hashlib.sha256(b"%d " % self.size + order.tobytes()).hexdigest()
 
     def _of(self, view: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """The order of a view, and the chunk of each image, [N] each."""
@@ -77,7 +84,7 @@ class Layout:
         if view not in self._known:
             order = np.arange(self.images) if self._order is None else self._order(view)
             numbers = np.empty(self.images, dtype=np.int32)
-            numbers[order] = np.arange(self.images) // self._chunk
+            numbers[order] = np.arange(self.images) // self.size
             self._known[view] = order.astype(np.int32), numbers
         return self._known[view]
 
@@ -98,6 +105,7 @@ class FeatureStore:
     seconds: that were spent on rows.
     saved: bool [views, chunks], of those that `save_rows` has saved; saved_seconds: what was spent on them.
     files: what it tells of its files; next_file: the number of the next one.
+    shelf: where other runs may have left rows, and find those that are computed here; None where nothing is shared.
     """
 
     rows: tuple[Tensor, ...]
@@ -111,6 +119,7 @@ class FeatureStore:
     saved_seconds: float = 0.0
     next_file: int = 0
     files: list[dict[str, Any]] = field(default_factory=list)
+    shelf: ShelvedRows | None = None
 
     @property
     def views(self) -> int:
@@ -129,7 +138,7 @@ class FeatureStore:
             view: 0 <= view < views.
             batches: positions of images; one may stand in several batches.
         """
-        missing = self._missing(view, batches)
+        missing = [number for number in self._missing(view, batches) if not self._from_shelf(view, number)]
         chunks = [self.layout.chunk(view, number) for number in missing]
         computed = iter(self.compute(view, chunks)) if chunks else iter(())
         coming = iter(zip(missing, chunks, strict=True))
@@ -145,6 +154,18 @@ class FeatureStore:
         self.rows[view][torch.from_numpy(images)] = rows
         self.seconds += time.monotonic() - (self.below.seconds if self.below else 0) - started
         self.filled[view, number] = True  # last, so that who sees it sees the rows
+        if self.shelf is not None:
+            self.shelf.put(view, number, rows)
+
+    def _from_shelf(self, view: int, number: int) -> bool:
+        """Take a chunk from the shelf, where it is there."""
+        rows = None if self.shelf is None else self.shelf.take(view, number)
+        if rows is None:
+            return False
+        images = torch.from_numpy(self.layout.chunk(view, number))
+        self.rows[view][images] = torch.from_numpy(rows).view(self.rows[view].dtype)
+        self.filled[view, number] = True
+        return True
 
     def _missing(self, view: int, batches: Sequence[Indices]) -> list[int]:
         """The chunks that are not there, in the order in which they are needed."""
@@ -165,6 +186,7 @@ def make_store(
     memory: int,
     folder: Path,
     below: FeatureStore | None = None,
+    shelf: ShelvedRows | None = None,
 ) -> FeatureStore:
     """An empty store.
 
@@ -178,6 +200,7 @@ def make_store(
             the system allows it, so that they end with the process.
         folder: made where it does not exist.
         below: the store that `compute` takes rows of, where it does.
+        shelf: of the same images in the same chunks, and of the same width and dtype.
 
     Raises:
         OSError: the files have no room, or the folder cannot be written. More than half of what is free on the disk
@@ -190,7 +213,9 @@ def make_store(
     rows = [torch.empty(images, width, dtype=dtype) for _ in range(in_memory)]
     rows += [_mapped(images, width, dtype, folder) for _ in range(views - in_memory)]
     filled, saved = (np.zeros((views, layout.chunks), dtype=np.bool_) for _ in range(2))
-    return FeatureStore(tuple(rows), layout, compute, in_memory * size, below, filled, 0.0, saved)
+    return FeatureStore(
+        tuple(rows), layout, compute, in_memory * size, below, filled, 0.0, saved, shelf=shelf
+    )
 
 
 def check_room(folder: Path, size: int) -> None:

@@ -29,6 +29,7 @@ from mlcls.workflows.arithmetic import (
     recall_ratio,
 )
 from mlcls.workflows.levels import KEPT, Ground, Level, lay_ground, make_level, run_frozen, size_note
+from mlcls.workflows.shelf import RunShelf
 
 MEASURED = "precision.json"
 TIMED_IMAGES = 4  # of the step that is timed
@@ -138,6 +139,7 @@ def build_feeds(
     folder: Path,
     *,
     kept: Sequence[bool] | None = None,
+    shelf: RunShelf | None = None,
 ) -> tuple[list[Feed], tuple[str, ...]]:
     """What each stage trains on, and what to tell of it.
 
@@ -145,6 +147,7 @@ def build_feeds(
         recipe: with device and precision resolved.
         folder: for what does not fit into `recipe.cache_gb` of memory.
         kept: of a run that goes on: which stages were cut. None: those that can be, and have room.
+        shelf: where other runs leave rows and find them.
 
     Raises:
         OutputError: no room for a stage that was cut.
@@ -153,7 +156,7 @@ def build_feeds(
     views = min(recipe.views, sum(epochs for (*_, epochs), cut in zip(plans, cuts, strict=True) if cut))
     if train.dataset.transform is None:  # all views would be one
         views = min(views, 1)
-    ground = lay_ground(recipe, train, val, views, folder)
+    ground = lay_ground(recipe, train, val, views, folder, shelf)
     feeds: list[Feed] = []
     notes: list[str] = []
     below: Level | None = None

@@ -16,11 +16,16 @@ from mlcls.learning.features import FeatureStore, Indices, Layout, first_visits,
 from mlcls.models.forward import autocast
 from mlcls.models.frontier import Cut, bridge
 from mlcls.recipe import Recipe
+from mlcls.workflows.shelf import RunShelf
 
 CHUNK_ON_CPU = (
     8  # images of 224 px that pass the frozen part together: more of them leave the caches of a CPU
 )
 CHUNK_NUMBERS = CHUNK_ON_CPU * 3 * 224 * 224
+CHUNK = (
+    4 * CHUNK_ON_CPU
+)  # images of 224 px whose rows come into being together, on any device and for any batch size
+MOST = 2 * CHUNK  # of smaller ones
 KEPT = torch.bfloat16  # what the training images' activations are kept in; those of validation in float32
 
 
@@ -39,6 +44,7 @@ class Ground:
 
     chunks_train, chunks_val: the images that pass the frozen part together, so that each image has the same company
         in every run, and at every level.
+    shelf: where rows are shared with other runs; None where they are not.
     """
 
     recipe: Recipe
@@ -48,11 +54,18 @@ class Ground:
     folder: Path
     chunks_train: Layout
     chunks_val: Layout
+    shelf: RunShelf | None = None
 
 
-def lay_ground(recipe: Recipe, train: Batches, val: Batches, views: int, folder: Path) -> Ground:
-    """Which images pass the frozen part together; nothing is computed."""
-    chunk = max(CHUNK_ON_CPU, recipe.batch_size)
+def lay_ground(
+    recipe: Recipe, train: Batches, val: Batches, views: int, folder: Path, shelf: RunShelf | None = None
+) -> Ground:
+    """Which images pass the frozen part together; nothing is computed.
+
+    How many do follows from their size alone, so that runs with other batches can share what was computed.
+    """
+    side = recipe.image_size or 224
+    chunk = min(MOST, max(CHUNK_ON_CPU, CHUNK * 224**2 // side**2))
     images = len(train.dataset)
 
     def order(view: int) -> Indices:
@@ -60,7 +73,7 @@ def lay_ground(recipe: Recipe, train: Batches, val: Batches, views: int, folder:
         return first_visits(train.positions(view), images)
 
     layout = Layout(images, chunk, order)
-    return Ground(recipe, train, val, views, folder, layout, Layout(len(val.dataset), chunk))
+    return Ground(recipe, train, val, views, folder, layout, Layout(len(val.dataset), chunk), shelf)
 
 
 def make_level(ground: Ground, cut: Cut, below: Level | None, memory: int) -> Level:
@@ -82,14 +95,27 @@ def make_level(ground: Ground, cut: Cut, below: Level | None, memory: int) -> Le
         lower: FeatureStore | None,
         precision: str,
         memory: int,
+        dtype: torch.dtype,
         **settings: Any,
     ) -> FeatureStore:
         if up is None or lower is None:
-            lower, compute = None, _from_pixels(cut.trunk, source, device, precision)
+            lower, module, compute = None, cut.trunk, _from_pixels(cut.trunk, source, device, precision)
         else:
-            compute = _from_below(up, lower, device, precision)
+            module, compute = up, _from_below(up, lower, device, precision)
+        shelved = None
+        if (shelf := ground.shelf) is not None:
+            images = shelf.train if source is ground.train else shelf.val
+            shelved = shelf.rows(images, lower, module, layout, cut.width, precision, dtype)
         return make_store(
-            layout, cut.width, compute, memory=memory, folder=ground.folder, below=lower, **settings
+            layout,
+            cut.width,
+            compute,
+            memory=memory,
+            folder=ground.folder,
+            below=lower,
+            shelf=shelved,
+            dtype=dtype,
+            **settings,
         )
 
     training = store(
@@ -98,8 +124,8 @@ def make_level(ground: Ground, cut: Cut, below: Level | None, memory: int) -> Le
         below.train if below else None,
         ground.recipe.precision,
         memory,
+        KEPT,
         views=ground.views,
-        dtype=KEPT,
     )
     left = memory - training.memory
     validation = store(
@@ -108,8 +134,8 @@ def make_level(ground: Ground, cut: Cut, below: Level | None, memory: int) -> Le
         below.val if below else None,
         "fp32",
         left,
+        torch.float32,
         views=1,
-        dtype=torch.float32,
     )
     return Level(cut, training, validation)
 
