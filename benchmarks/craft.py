@@ -107,7 +107,7 @@ def set_table(runs: list[Facts]) -> str:
     flags = f" All with `{first['flags']}`." if first["flags"] else ""
     return (
         f"### {first['set']}: {first['counts']} images, {first['network']}, {seeds} seeds\n\n{machines(runs)}.{flags}\n"
-        "Means over the seeds with the lowest and the highest; differences with Student's interval over seeds.\n\n"
+        "\nMeans over the seeds with the lowest and the highest; differences with Student's interval over seeds.\n\n"
         + markdown(columns, rows)
     )
 

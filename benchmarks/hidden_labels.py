@@ -150,7 +150,7 @@ def set_table(runs: list[Facts]) -> str:
     flags = f" `{first['flags']}`" if first["flags"] else ""
     return (
         f"### {first['set']}: {first['counts']} images, {first['network']}, {seeds} seeds\n\n{machines(runs)}.{flags}\n"
-        "Test macro AP, means over the seeds with the lowest and the highest; differences with Student's interval.\n\n"
+        "\nTest macro AP, means over seeds with the lowest and the highest; differences with Student's interval\n\n"
         + markdown(columns, rows)
     )
 

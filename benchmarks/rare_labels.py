@@ -134,7 +134,7 @@ def set_table(runs: list[Facts]) -> str:
     flags = f" `{first['flags']}`" if first["flags"] else ""
     return (
         f"### {first['set']}: {first['counts']} images; `{rare}` in{first['rare'].split(',')[1]} known labels of "
-        f"train; {first['network']}, {seeds} seeds\n\n{machines(runs)}.{flags}\n"
+        f"train; {first['network']}, {seeds} seeds\n\n{machines(runs)}.{flags}\n\n"
         "Test AP, means over the seeds with the lowest and the highest; differences with Student's interval.\n\n"
         + markdown(columns, rows)
     )

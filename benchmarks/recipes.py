@@ -18,6 +18,7 @@ import shlex
 import shutil
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ from kept_runs import (
     say,
 )
 
-from mlcls.errors import Interrupted
+from mlcls.errors import Interrupted, RecipeError
+from mlcls.recipe import Recipe
 
 PUBLISHED = ("linear-probe", "two-stage", "full-finetune", "scheduled", "from-scratch")
 
@@ -74,22 +76,16 @@ def set_cases(
     """The runs on one set, seed by seed, the default first."""
     cases = []
     to_the_end = given.seeds if given.own_end_seeds is None else given.own_end_seeds
+    own: dict[str, Any] = {"default": {}, **candidates, **{name: {} for name in given.recipes}}
     for seed in range(given.seeds):
         first = key(chosen, "default", settings, seed)
-        own = {"default": {}, **candidates, **{name: {} for name in given.recipes}}
         for name, over in own.items():
-            words = key(chosen, name, {**settings, **over}, seed)
-            recipe = "default" if name in candidates else name
-
-            def run(
-                folder: Path, recipe: str = recipe, over: Any = over, seed: int = seed, first: Any = first
-            ) -> Facts:
-                default = find_run(file, first)
-                built = chosen.recipe(recipe, **{**settings, **over}, seed=seed)
-                limit = None if default is None else default["trained_seconds"]
-                return run_timed(chosen, built, folder, limit, to_the_end=seed < to_the_end)
-
-            cases.append(Case(words, run))
+            recipe = chosen.recipe(
+                name if name in given.recipes else "default", **{**settings, **over}, seed=seed
+            )
+            limited_by = None if name == "default" else first
+            run = partial(run_beside, file, limited_by, chosen, recipe, to_the_end=seed < to_the_end)
+            cases.append(Case(key(chosen, name, {**settings, **over}, seed), run))
     return cases
 
 
@@ -113,7 +109,22 @@ def warm_up(chosen: sets.Set, folder: Path, settings: dict[str, Any]) -> None:
     shutil.rmtree(folder / "warm-up")
 
 
-def run_timed(chosen: sets.Set, recipe: Any, folder: Path, limit: float | None, *, to_the_end: bool) -> Facts:
+def run_beside(
+    file: Path, first: Facts | None, chosen: sets.Set, recipe: Recipe, folder: Path, *, to_the_end: bool
+) -> Facts:
+    """A run in the time that the run with the key `first` took; its own time where there is none."""
+    limit = None
+    if first is not None:
+        default = find_run(file, first)
+        if default is None:
+            raise RecipeError("the default's run with this seed has failed: there is no time to keep to")
+        limit = default["trained_seconds"]
+    return run_timed(chosen, recipe, folder, limit, to_the_end=to_the_end)
+
+
+def run_timed(
+    chosen: sets.Set, recipe: Recipe, folder: Path, limit: float | None, *, to_the_end: bool
+) -> Facts:
     """A run's figures within `limit` seconds (None: no limit), and at its own end.
 
     Returns:
@@ -164,12 +175,13 @@ def set_table(runs: list[Facts]) -> str:
     rows = []
     groups = by_key(runs, "recipe", "network", "flags")
     default = next((group for (name, *_), group in groups.items() if name == "default"), [])
-    for (name, network, _), group in groups.items():
+    shared = default[0]["key"] if default else runs[0]["key"]
+    for (name, network, flags), group in groups.items():
         within = [{"key": run["key"], **run["within"]} for run in group]
+        differs = [network] if network != shared["network"] else []
+        differs += [f"`{flags}`"] if flags != shared["flags"] else []
         cells = [
-            f"`{name}`" + (f" ({network})" if network != default[0]["key"]["network"] else "")
-            if default
-            else name,
+            f"`{name}`" + (f" ({', '.join(differs)})" if differs else ""),
             mean_words(run["test_map"] for run in within),
             "" if group is default else difference_words(*paired(default, within, "test_map")),
             mean_words((run["trained_seconds"] for run in within), "{:.0f}"),
@@ -189,9 +201,9 @@ def set_table(runs: list[Facts]) -> str:
     )
     first = runs[0]["key"]
     seeds = len({run["key"]["seed"] for run in runs})
-    flags = " ".join(f"`{words}`" for words in dict.fromkeys(run["key"]["flags"] for run in runs) if words)
+    flags = f"All with `{shared['flags']}`." if shared["flags"] else ""
     return (
-        f"### {first['set']}: {first['counts']} images, {seeds} seeds\n\n{machines(runs)}. {flags}\n"
+        f"### {first['set']}: {first['counts']} images, {seeds} seeds\n\n{machines(runs)}. {flags}\n\n"
         "Means over the seeds, with the lowest and the highest; of the differences Student's interval over seeds.\n\n"
         + markdown(columns, rows)
     )
