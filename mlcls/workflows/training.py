@@ -18,6 +18,7 @@ from mlcls.bundle.unfinished import MANIFEST, how_to_go_on, is_unfinished, remov
 from mlcls.errors import BundleError, Interrupted, MlclsError, NumericalError, RecipeError
 from mlcls.images.preprocess import Preprocessing
 from mlcls.learning.checkpoint import Checkpoint
+from mlcls.learning.shelf import Shelf
 from mlcls.recipe import Recipe, recipe_values
 from mlcls.reports.console import notes, say
 from mlcls.reports.console_data import show_data, show_model
@@ -64,6 +65,7 @@ def fit(
     on_epoch: Callable[[EpochFigures], None] | None = None,
     score_test: bool = True,
     part: "Part | None" = None,
+    shelf: Shelf | None = None,
 ) -> Record:
     """Train, tune and save a classifier: what `python -m mlcls.train` runs.
 
@@ -81,6 +83,8 @@ def fit(
         on_epoch: called after each epoch with its figures; what it raises ends the run, its checkpoint left.
         score_test: with False the test subset is kept from training as ever, and not looked at.
         part: of a run that is one of several on the same images.
+        shelf: where runs share what the frozen part makes of the images (`mlcls.workflows.shelf.open_shelf`); not a bit
+            of what comes out changes.
 
     Returns:
         The record of the run, as in `metrics.json`.
@@ -115,7 +119,7 @@ def fit(
                     return _finished_before(out, aside)
                 if resume and checkpoint is None:
                     _say_that_none_stands(out, aside, finish)
-                run = Run(out, console, aside, stop, command, started, finish, on_epoch, score_test, part)
+                run = Run(out, console, aside, stop, command, started, finish, on_epoch, score_test, part, shelf)
                 if has_folds(given.recipe, checkpoint):
                     from mlcls.workflows.folds import fit_folds  # which calls `fit` for each of its members
 
@@ -182,6 +186,7 @@ class Run:
     on_epoch: Callable[[EpochFigures], None] | None
     score_test: bool
     part: Part | None
+    shelf: Shelf | None
 
 
 @dataclass(frozen=True)
@@ -238,7 +243,7 @@ def _run(run: Run, given: Given, checkpoint: Checkpoint | None) -> Record:
         subset_counts(data),
         source=f"{data.table.report.source}: {data.table.report.layout}",
     )
-    setup = set_up(recipe, data, preprocessing, earlier)
+    setup = set_up(recipe, data, preprocessing, earlier, run.shelf)
     if not run.score_test:
         setup = dataclasses.replace(setup, test=None)
     show_model(console if run.part is not None and run.part.first else run.aside, setup.facts)
