@@ -8,7 +8,9 @@ from pathlib import Path
 from mlcls.commandline import (
     MOST_RESAMPLES,
     Parser,
+    add_models_flag,
     add_recipe_flags,
+    add_tta_flag,
     check_device,
     check_output,
     console_on,
@@ -32,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _evaluate(argv: Sequence[str] | None) -> int:
     parser = Parser("evaluate", "Every figure of a finished classifier, with intervals and against chance.")
-    parser.add_argument("--model", default="outputs", metavar="DIR", help="the bundle (default: outputs)")
+    add_models_flag(parser)
     parser.add_argument(
         "--labels",
         metavar="FILE",
@@ -56,6 +58,7 @@ def _evaluate(argv: Sequence[str] | None) -> int:
         help="of --labels; default: auto, onnx on the CPU where it can, else torch",
     )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
+    add_tta_flag(parser)
     add_recipe_flags(parser, (TABLE,), without=("labels", "val_labels", "test_labels", "split"))
     arguments = parser.parse_args(argv)
     flags, pictures = recipe_flags(arguments), None
@@ -75,14 +78,16 @@ def _evaluate(argv: Sequence[str] | None) -> int:
     from mlcls.bundle.unfinished import unfinished_notes
     from mlcls.workflows.evaluation import evaluate_bundle, show_evaluated, write_report
 
-    sys.stderr.writelines(unfinished_notes(arguments.model))
+    models = arguments.model or ["outputs"]
+    sys.stderr.writelines(unfinished_notes(*models))
     evaluated = evaluate_bundle(
-        arguments.model,
+        models,
         table=table,
         subset=arguments.subset,
         resamples=arguments.resamples,
         device=arguments.device,
         engine=arguments.engine,
+        tta=arguments.tta,
         progress_console=console_on(sys.stderr),
         pictures=pictures,
     )

@@ -118,7 +118,7 @@ def open_networks(
         BundleError: a network lacks what its engine needs, or is damaged.
         RecipeError: no such engine, device or view.
     """
-    attributes, forms = bundles[0].attributes, list[Preprocessing]()
+    attributes, forms = bundles[0].attributes, dict[Preprocessing, Preprocessing]()
     chosen, notes = dict[str, None](), dict[str, None]()
 
     def opened(bundle: Bundle) -> Network:
@@ -127,19 +127,18 @@ def open_networks(
         if note:
             notes[note] = None
         form = _form_of(bundle.preprocessing)
-        if form not in forms:
-            forms.append(form)
+        forms.setdefault(form, bundle.preprocessing)
         return Network(
             bundle,
             ENGINES[name](bundle, device),
             identity(len(attributes)) if raw else bundle.calibration,
             tta_views(bundle.tta if tta is None else tta),
             _columns(attributes, bundle.attributes),
-            forms.index(form),
+            list(forms).index(form),
         )
 
     models = tuple(tuple(opened(network) for network in bundle.networks) for bundle in bundles)
-    return Averaged(models, tuple(forms), ",".join(chosen), tuple(notes))
+    return Averaged(models, tuple(forms.values()), ",".join(chosen), tuple(notes))
 
 
 def _columns(wanted: tuple[str, ...], own: tuple[str, ...]) -> NDArray[np.intp] | None:

@@ -71,7 +71,7 @@ class Predictor:
         tta: str | None = None,
     ) -> None:
         _check_arguments(threshold, engine, max_pixels, tta)
-        places = _places(model)
+        places = check_places(model)
         self.max_pixels = max_pixels
         self.bundles = tuple(map(load_bundle, places))
         self.bundle = self.bundles[0]
@@ -214,8 +214,12 @@ def _check_arguments(threshold: object, engine: object, max_pixels: object, tta:
         tta_views(tta)
 
 
-def _places(model: Models) -> list[Path]:
-    """The folders that are named. Raises RecipeError: none, or one twice."""
+def check_places(model: Models) -> list[Path]:
+    """The folders that are named.
+
+    Raises:
+        RecipeError: none, or one twice.
+    """
     if isinstance(model, str | os.PathLike):
         return [Path(model)]
     places = list(map(Path, model))

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from mlcls.bundle.files import Bundle, load_bundle
+from mlcls.bundle.saved import saved_predictions
 from mlcls.errors import BundleError
 from mlcls.scoring.assessment import assess
 from mlcls.scoring.differences import paired_differences
 from mlcls.scoring.predictions import Predictions
-from mlcls.workflows.evaluation import saved_predictions
 from mlcls.workflows.judging import SUBSET_NAMES
 
 NAMED = 3  # images named in a refusal

@@ -2,8 +2,9 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 from mlcls.bundle.files import GROUPS, Bundle, read_verified
 from mlcls.bundle.predictor import Predictor
 from mlcls.errors import TableError
+from mlcls.images.cache import ImageStore
+from mlcls.images.load import load_image
+from mlcls.images.preprocess import Preprocessing
 from mlcls.labels.split import combine_groups, read_subsets
 from mlcls.labels.table import LabelTable
 from mlcls.naming import suggest
@@ -27,6 +31,12 @@ from mlcls.workflows.judging import SUBSET_NAMES
 from mlcls.workflows.splitting import select_rows
 
 SPLIT = "split.csv"
+MOST_LEARNED = (
+    "train",
+    "val",
+    None,
+    "test",
+)  # an image that one run had in its test and another never met is no test
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,7 +44,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PredictedTable:
-    """A bundle's calibrated predictions of the images of a table, in the order of the bundle's attributes.
+    """Calibrated predictions of the images of a table, in the order of the bundle's attributes.
 
     `groups` say which images belong together, None where all stand alone; `facts` what the table holds; `notes` are
     sentences on what a reader should know of these images.
@@ -48,38 +58,48 @@ class PredictedTable:
 
 
 def predict_table(
-    bundle: Bundle,
+    model: Bundle | Sequence[Bundle],
     recipe: Recipe,
     device: str,
     console: "Console",
     subset: str | None = None,
     engine: str = "auto",
+    tta: str | None = None,
 ) -> PredictedTable:
-    """The bundle's predictions of a labelled table.
+    """A bundle's predictions of a labelled table, or the mean of several bundles'.
 
     Args:
+        model: a bundle, or several of the same attributes; the first one's order is taken.
         recipe: the table's settings.
         console: for how far it is.
-        subset: take only the images that the run had in this subset.
-        engine: see `mlcls.bundle.predictor.Predictor`.
+        subset: take only the images that the run had in this subset; of several runs, the one that any of them learned
+            most from an image in: what one had in its test subset and another was trained on is of the training.
+        engine, tta: see `mlcls.bundle.predictor.Predictor`.
 
     Raises:
         TableError: what is wrong with the table; it lacks an attribute of the bundle; it has none of the images.
     """
-    predictor = Predictor(bundle.folder, device=device, engine=engine)
+    bundles = (model,) if isinstance(model, Bundle) else tuple(model)
+    bundle = bundles[0]
+    # no threshold is asked of it here: those of several bundles would be tuned
+    predictor = Predictor(
+        [one.folder for one in bundles], device=device, engine=engine, tta=tta, threshold=0.5
+    )
     if predictor.note:
         say(console, predictor.note)
     data = gather_unsplit(
         recipe,
         console,
         lambda table: check_attributes(table, bundle.attributes),
-        preprocessing=bundle.preprocessing,
+        preprocessing=predictor.preprocessings[0],
     )
     assert data.store is not None  # gathered with a preprocessing
     store = data.store
-    table, groups = data.table, _with_groups_of_run(bundle, data.table, data.groups)
+    table, groups = data.table, data.groups
+    for one in bundles:
+        groups = _with_groups_of_run(one, table, groups)
     labels = _columns(table, bundle.attributes)
-    held = _subsets_of(bundle, table.images.tolist())
+    held = _subsets_of_all(bundles, table.images.tolist())
     notes = _notes(held if subset is None else [], data.facts)
     if subset is not None:
         rows = np.flatnonzero([one == subset for one in held])
@@ -87,6 +107,7 @@ def predict_table(
             raise TableError(
                 f"{table.report.source}: has none of the images of the run's {SUBSET_NAMES[subset]} subset; "
                 f"{bundle.folder / SPLIT} names them"
+                + (" (of several runs, those are meant that all had in theirs)" if len(bundles) > 1 else "")
             )
         table, labels, groups, store = (
             select_rows(table, rows),
@@ -98,8 +119,12 @@ def predict_table(
         raise TableError(f"{table.report.source}: no label of the bundle's attributes is known in it")
     scores, kept = np.zeros(labels.shape, dtype=np.float32), np.ones(len(labels), dtype=bool)
     gone = []
+    loads: list[Callable[[int], NDArray[np.uint8]]] = [
+        store,
+        *(partial(_decoded, store, form) for form in predictor.preprocessings[1:]),
+    ]
     with progress(console, "predicting", len(labels)) as advance:
-        for row, found in enumerate(predictor.stream_scores(len(labels), store)):
+        for row, found in enumerate(predictor.stream_scores(len(labels), *loads)):
             advance(1)
             if isinstance(found, str):  # it was readable a moment ago
                 kept[row] = False
@@ -111,12 +136,25 @@ def predict_table(
     return PredictedTable(predictions, shared_groups(groups[kept]), facts, table.images_dir, notes)
 
 
+def _decoded(store: ImageStore, preprocessing: Preprocessing, index: int) -> NDArray[np.uint8]:
+    """An image in another form than the store's: of this one nothing is cached."""
+    return load_image(store.paths[index], preprocessing, max_pixels=store.max_pixels)
+
+
 def _with_groups_of_run(bundle: Bundle, table: LabelTable, groups: NDArray[np.int64]) -> NDArray[np.int64]:
     """The table's groups, joined where the run knew that images of these names belong together."""
     if GROUPS not in bundle.manifest["files"]:
         return groups
     read_verified(bundle, GROUPS)
     return combine_groups(len(groups), groups, read_groups(bundle.folder / GROUPS, table.images.tolist()))
+
+
+def _subsets_of_all(bundles: Sequence[Bundle], names: Sequence[str]) -> list[str | None]:
+    """The subset of each of these images: of several runs, the one that any of them learned most from it in."""
+    found = [_subsets_of(bundle, names) for bundle in bundles]
+    if len(found) == 1:
+        return found[0]
+    return [min(subsets, key=MOST_LEARNED.index) for subsets in zip(*found, strict=True)]
 
 
 def _subsets_of(bundle: Bundle, names: Sequence[str]) -> list[str | None]:

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlcls.bundle.files import THRESHOLDS, Bundle, load_bundle, replace_thresholds
+from mlcls.bundle.saved import saved_predictions
 from mlcls.recipe import Recipe
 from mlcls.reports.console import notes, say
 from mlcls.reports.console_thresholds import ThresholdChange, measure_of, show_thresholds
 from mlcls.scoring.estimators import estimator_named
 from mlcls.scoring.predictions import Predictions
 from mlcls.scoring.thresholds import TunedThreshold, parse_objective, tune_report
-from mlcls.workflows.evaluation import saved_predictions
 
 if TYPE_CHECKING:
     from rich.console import Console
