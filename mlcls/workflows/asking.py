@@ -83,17 +83,22 @@ def give_back(shared: Shared, trial: Trial, why: str) -> None:
 
 def revive(shared: Shared, left: Callable[[Path], Ended | None]) -> None:
     """See to the running trials whose process has died. Hold `shared.turn`."""
-    for trial in shared.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        with _held_if_dead(shared, trial) as dead:
-            if not dead:
+    running = shared.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    workers = [trial.user_attrs["worker"] for trial in running if "worker" in trial.user_attrs]
+    locks = {worker["lock"] for worker in workers if worker["host"] == shared.worker.host}
+    with contextlib.ExitStack() as held:
+        lives = {lock: _lives(shared, Path(lock), held) for lock in sorted(locks)}
+        for trial in running:
+            if not _is_dead(shared, trial, lives):
                 continue
             folder = Path(trial.user_attrs.get("folder", ""))
             found = left(folder) if folder.name else None
             if found is None:
                 _clear(folder)
             _end(shared, trial._trial_id, found or (TrialState.FAIL, None, {"reason": DIED, "dead": True}))
-        with contextlib.suppress(OSError, KeyError):
-            Path(trial.user_attrs["worker"]["lock"]).rmdir()
+    for lock in locks:
+        with contextlib.suppress(OSError):  # it stands no more, or its process lives
+            Path(lock).rmdir()
     _queue_again(shared)
 
 
@@ -116,27 +121,26 @@ def pulse(shared: Shared, trial: Trial) -> Iterator[None]:
         thread.join()
 
 
-@contextmanager
-def _held_if_dead(shared: Shared, trial: FrozenTrial) -> Iterator[bool]:
-    """Whether a running trial's process is no more; within the block its lock is held here."""
+def _lives(shared: Shared, lock: Path, held: contextlib.ExitStack) -> bool | None:
+    """Whether a process lives, by its lock, which is held here from now on where it does not; None: cannot be told."""
+    if lock == shared.worker.lock:
+        return True
+    if not (lock / CHECKPOINT / LOCK).exists():
+        return None
+    try:
+        note = held.enter_context(hold_folder(lock))
+    except BundleError:
+        return True
+    return None if note else False  # with a note: the file system has no locks
+
+
+def _is_dead(shared: Shared, trial: FrozenTrial, lives: Mapping[str, bool | None]) -> bool:
+    """Whether a running trial's process is no more."""
     worker: Mapping[str, Any] | None = trial.user_attrs.get("worker")
     if worker is None:  # its process had no time to say who it is
-        yield shared.on_file or _age(trial) > LOST
-        return
-    lock = Path(worker["lock"])
-    if lock == shared.worker.lock:
-        yield False
-        return
-    if worker["host"] != shared.worker.host or not (lock / CHECKPOINT / LOCK).exists():
-        yield _age(trial) > LOST
-        return
-    with contextlib.ExitStack() as held:
-        try:
-            note = held.enter_context(hold_folder(lock))
-        except BundleError:  # it lives
-            yield False
-            return
-        yield note is None or _age(trial) > LOST  # with a note: the file system has no locks
+        return shared.on_file or _age(trial) > LOST
+    alive = lives.get(worker["lock"])
+    return _age(trial) > LOST if alive is None else not alive
 
 
 def _age(trial: FrozenTrial) -> float:

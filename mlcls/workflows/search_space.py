@@ -10,7 +10,6 @@ from typing import Any
 from mlcls.errors import MlclsError, RecipeError
 from mlcls.naming import suggest
 from mlcls.recipe import OUTPUT, TABLE, Recipe, flag_of
-from mlcls.workflows.checks import check_names
 
 BUILT_IN = "default"
 PUBLISHED = "published"
@@ -312,6 +311,8 @@ def _read_range(table: Mapping[str, Any], kind: str) -> Range:
 
 def _refused(recipe: Recipe, name: str, one: Range | Choices) -> list[str]:
     """What is wrong with the recipe at the ends, or at a choice."""
+    from mlcls.workflows.checks import check_names  # torch: for this alone
+
     faults: list[str] = []
     for value in (one.low, one.high) if isinstance(one, Range) else one.values:
         try:
