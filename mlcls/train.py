@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,11 +10,23 @@ from mlcls.commandline import (
     GAVE_OUT,
     Parser,
     add_recipe_flags,
+    check_output,
     console_on,
     recipe_flags,
     run_command,
 )
-from mlcls.recipe import IMAGES, MODEL, OUTPUT, TABLE, TRAINING, build_recipe, recipe_names, recipe_summary
+from mlcls.errors import RecipeError
+from mlcls.recipe import (
+    IMAGES,
+    MODEL,
+    OUTPUT,
+    TABLE,
+    TRAINING,
+    Recipe,
+    build_recipe,
+    recipe_names,
+    recipe_summary,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,6 +57,12 @@ def _train(argv: Sequence[str] | None) -> int:
         action="store_true",
         help="with --resume: train no further, make the bundle of the best epoch so far",
     )
+    parser.add_argument(
+        "--find-lr",
+        metavar="FILE.png",
+        help="train nothing, write no bundle: try learning rates on each stage, draw the loss over them in this file, "
+        "and say which of them it speaks for",
+    )
     add_recipe_flags(parser, (TABLE, MODEL, IMAGES, TRAINING, OUTPUT))
     arguments = parser.parse_args(argv)
     if arguments.recipe == "list":
@@ -53,6 +72,8 @@ def _train(argv: Sequence[str] | None) -> int:
         return 0
     flags = recipe_flags(arguments)
     recipe = build_recipe(arguments.recipe or "default", **flags)
+    if arguments.find_lr is not None:
+        return _find_lr(arguments, recipe)
 
     from mlcls.workflows import training
     from mlcls.workflows.finishing import FAILED
@@ -71,6 +92,19 @@ def _train(argv: Sequence[str] | None) -> int:
         command=shlex.join(["mlcls", "train", *given]),
     )
     return GAVE_OUT if (record.stopped_because or "").startswith(FAILED) else 0
+
+
+def _find_lr(arguments: Namespace, recipe: Recipe) -> int:
+    """`--find-lr` in the place of a training."""
+    for flag in ("resume", "finish", "overwrite"):
+        if getattr(arguments, flag):
+            raise RecipeError(f"--find-lr trains nothing, and touches no bundle: leave --{flag} out")
+    check_output("--find-lr", arguments.find_lr, ".png")
+
+    from mlcls.workflows.lr_search import find_lr
+
+    find_lr(recipe, arguments.find_lr, console=console_on(sys.stderr))
+    return 0
 
 
 if __name__ == "__main__":
