@@ -11,19 +11,19 @@ from mlcls.recipe import Recipe, recipe_values
 from mlcls.reports.record import Record, from_json
 from mlcls.reports.trial_rows import SeedRow
 from mlcls.workflows.identity import FREE
-from mlcls.workflows.training import fit
 
 BEST_FOLDER = "best"
 
 
 def train_again(
-    recipe: Recipe, out: Path, seeds: int, command: str, on_seed: Callable[[SeedRow], None]
+    fit: Callable[..., Record], recipe: Recipe, out: Path, seeds: int, on_seed: Callable[[SeedRow], None]
 ) -> list[SeedRow]:
     """Train a recipe with `seeds` seeds from its own on, in `out/best/seed-0` and so on; test each.
 
     What stands there of the same recipe is kept, and an unfinished run goes on.
 
     Args:
+        fit: `mlcls.workflows.training.fit`, or what calls it.
         on_seed: called with each as it ends.
 
     Raises:
@@ -32,21 +32,21 @@ def train_again(
     rows = []
     for seed in range(recipe.seed, recipe.seed + seeds):
         folder = out / BEST_FOLDER / f"seed-{seed}"
-        rows.append(_row(seed, folder, _run(dataclasses.replace(recipe, seed=seed), folder, command)))
+        rows.append(_row(seed, folder, _run(fit, dataclasses.replace(recipe, seed=seed), folder)))
         on_seed(rows[-1])
     return rows
 
 
-def _run(recipe: Recipe, folder: Path, command: str) -> Record:
+def _run(fit: Callable[..., Record], recipe: Recipe, folder: Path) -> Record:
     found = _finished(folder, recipe)
     if found is not None:
         return found
     if is_unfinished(folder) and not (folder / MANIFEST).exists():
         try:
-            return fit(recipe, out=folder, resume=True, command=command)
+            return fit(recipe, out=folder, resume=True)
         except BundleError:  # of another recipe, or damaged: it is begun anew
             pass
-    return fit(recipe, out=folder, overwrite=True, command=command)
+    return fit(recipe, out=folder, overwrite=True)
 
 
 def _finished(folder: Path, recipe: Recipe) -> Record | None:

@@ -52,10 +52,11 @@ from mlcls.workflows.search_space import (
     space_values,
 )
 from mlcls.workflows.setup import preprocessing_for
+from mlcls.workflows.shelf import open_shelf
 from mlcls.workflows.signals import heed_signals
 from mlcls.workflows.study import MAXIMIZED, Shared, agree, open_study
 from mlcls.workflows.study import plan as plan_trials
-from mlcls.workflows.training import fit
+from mlcls.workflows.training import Part, fit
 from mlcls.workflows.trial_outputs import (
     BEST,
     CSV,
@@ -92,6 +93,7 @@ class _Search:
     until: float | None
     console: Console
     command: str
+    fit: Callable[..., Record]
 
 
 def search(
@@ -137,7 +139,8 @@ def search(
         try:
             base, data = _images(recipe, out, console)
             until = None if minutes is None else time.monotonic() + 60 * minutes
-            told = _Search(base, out, metric, trials, until, console, command)
+            runs = _runs(data, base, command)
+            told = _Search(base, out, metric, trials, until, console, command, runs)
             facts = _facts(recipe, varied, metric, data)
             storage = storage or str(out / JOURNAL)
             with open_study(
@@ -260,7 +263,7 @@ def _close(told: _Search, shared: Shared, seeds: int) -> list[TrialRow]:
         if best is not None and seeds:
             recipe = recipe_of_trial(told.base, best)
             say(console, f"training trial {best.number + 1} again, over {plural(seeds, 'seed')}")
-            again = train_again(recipe, told.out, seeds, told.command, lambda row: _say_seed(console, row))
+            again = train_again(told.fit, recipe, told.out, seeds, lambda row: _say_seed(console, row))
         write_report(told.out, shared, told.base, metric, again, told.command)
     if again:
         show_seeds(console, again)
@@ -302,7 +305,7 @@ def _run_one(told: _Search, shared: Shared, trial: Trial, table: TrialTable) -> 
         recipe = recipe_of_trial(told.base, frozen)
         table.begin(trial.number + 1, frozen.user_attrs.get("name"), recipe.epochs)
         with pulse(shared, trial):
-            record = _fit(recipe, folder, told.command, on_epoch)
+            record = told.fit(recipe, out=folder, overwrite=True, on_epoch=on_epoch, score_test=False)
         state, value, reason = _outcome(record, told.metric)
     except _Dropped:
         state = TrialState.PRUNED
@@ -328,16 +331,16 @@ def _run_one(told: _Search, shared: Shared, trial: Trial, table: TrialTable) -> 
     return reason
 
 
-def _fit(
-    recipe: Recipe,
-    folder: Path,
-    command: str,
-    on_epoch: Callable[[EpochFigures], None],
-    *,
-    test: bool = False,
-) -> Record:
-    """An ordinary run, without a word."""
-    return fit(recipe, out=folder, overwrite=True, command=command, on_epoch=on_epoch, score_test=test)
+def _runs(data: LabelledImages, recipe: Recipe, command: str) -> Callable[..., Record]:
+    """`fit` for runs that share their images, what the frozen part makes of them, and the command that made them."""
+    form = preprocessing_for(recipe)
+    shelf = open_shelf(gigabytes=recipe.image_cache_gb) if recipe.image_cache_gb > 0 else None
+
+    def run(one: Recipe, **how: Any) -> Record:
+        part = Part(data, first=False) if preprocessing_for(one) == form else None
+        return fit(one, command=command, part=part, shelf=shelf, **how)
+
+    return run
 
 
 def _left_in(folder: Path, metric: str) -> Ended | None:
