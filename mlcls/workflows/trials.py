@@ -139,7 +139,7 @@ def search(
         try:
             base, data = _images(recipe, out, console)
             until = None if minutes is None else time.monotonic() + 60 * minutes
-            runs = _runs(data, base, command)
+            runs = _runs(data, base, out, command)
             told = _Search(base, out, metric, trials, until, console, command, runs)
             facts = _facts(recipe, varied, metric, data)
             storage = storage or str(out / JOURNAL)
@@ -331,14 +331,17 @@ def _run_one(told: _Search, shared: Shared, trial: Trial, table: TrialTable) -> 
     return reason
 
 
-def _runs(data: LabelledImages, recipe: Recipe, command: str) -> Callable[..., Record]:
+def _runs(data: LabelledImages, recipe: Recipe, folder: Path, command: str) -> Callable[..., Record]:
     """`fit` for runs that share their images, what the frozen part makes of them, and the command that made them."""
     form = preprocessing_for(recipe)
     shelf = open_shelf(gigabytes=recipe.image_cache_gb) if recipe.image_cache_gb > 0 else None
 
-    def run(one: Recipe, **how: Any) -> Record:
+    def run(one: Recipe, *, out: Path, **how: Any) -> Record:
         part = Part(data, first=False) if preprocessing_for(one) == form else None
-        return fit(one, command=command, part=part, shelf=shelf, **how)
+        if one.log:  # a folder a run, as --log has it by itself
+            logs = Path(recipe.log_dir) if recipe.log_dir else Path("logs", folder.name)
+            one = dataclasses.replace(one, log_dir=str(logs / out.name))
+        return fit(one, out=out, command=command, part=part, shelf=shelf, **how)
 
     return run
 
