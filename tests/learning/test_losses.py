@@ -206,8 +206,8 @@ def test_a_loss_of_ones_own_may_follow_the_epoch(own_module: str, tiny: Any, tra
     losses = [epoch.train_loss for epoch in whole]
     # nothing is learned at such a rate, so the epochs' losses are as their numbers
     assert losses[1:] == pytest.approx([2 * losses[0], 3 * losses[0]], rel=1e-4)
-    goes_on = Running(Position(epoch=2), restore=lambda stepper: None)
-    (last,) = train(tiny(), epochs=3, loss=loss, lr=1e-9, running=goes_on)
+    goes_on = Running(Position(epoch=2, first=1), restore=lambda stepper: None)  # in a second stage
+    (last, _) = train(tiny(), epochs=3, loss=loss, lr=1e-9, running=goes_on)
     assert last.epoch == 2
     assert last.train_loss == pytest.approx(losses[2], rel=1e-4)
     assert torch.equal(loss(LOGITS, TARGETS), 100 * (LOGITS.sigmoid() - TARGETS) ** 2)

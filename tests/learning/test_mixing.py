@@ -199,10 +199,10 @@ def test_shrunk_pixels(dtype: torch.dtype) -> None:
     ends = smaller.flatten(1).float().aminmax(dim=1)
     for end in ends:
         torch.testing.assert_close(end, pixels[:, 0, 0, 0].float())
-    board = torch.zeros(1, 3, 32, 32, dtype=dtype)
+    board = torch.zeros(1, 3, 30, 30, dtype=dtype)
     board[:, :, ::2, ::2] = board[:, :, 1::2, 1::2] = 200
-    ((fine, _, _),) = [shrink((board, labels, indices), 8)]
-    assert fine[:, :, 1:-1, 1:-1].float().sub(100).abs().max() <= 3  # every pixel counts, none is skipped
+    ((fine, _, _),) = [shrink((board, labels, indices), 10)]
+    assert fine[:, :, 1:-1, 1:-1].float().sub(100).abs().max() < 20  # every pixel counts, none is skipped
 
 
 def test_pixels_are_not_enlarged_and_activations_stay() -> None:
