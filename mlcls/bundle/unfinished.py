@@ -14,7 +14,7 @@ from mlcls.errors import BundleError, OutputError
 
 MANIFEST = "bundle.json"  # of a finished bundle
 CHECKPOINT, CHECKPOINT_MANIFEST, STAGED, LOCK = "checkpoint", "manifest.json", "bundle", "lock"
-RUNS = "members"  # the folder in `checkpoint/` where a run of folds has the run of each of its members
+RUNS, MEMBER = "members", "fold-"  # a run of folds has its members' runs in `checkpoint/members/fold-0`, ...
 REPLACED = "replaced.json"  # the `bundle.json` of the bundle that one is moved over
 ENDINGS = (".safetensors", ".rows", durable.PART)  # of the files that a run writes there
 
@@ -51,12 +51,19 @@ def check_checkpoint_folder(folder: Path) -> None:
             raise BundleError(f"--out {folder}: {place} is no folder; remove it, or name another folder")
         if is_unfinished(folder):
             return
-        for path in sorted(place.iterdir()):
+        for path in sorted((*place.iterdir(), *_in_runs(place / RUNS))):
             if path.name not in (STAGED, LOCK, REPLACED, RUNS) and path.suffix not in ENDINGS:
                 raise BundleError(
                     f"--out {folder}: {path} was not written by a training, which would remove it; move it away, or "
                     "name another folder"
                 )
+
+
+def _in_runs(runs: Path) -> list[Path]:
+    """What stands beside the runs of members, and is none."""
+    if runs.is_symlink() or not runs.is_dir():
+        return []
+    return [path for path in runs.iterdir() if not path.is_dir() or not path.name.startswith(MEMBER)]
 
 
 def remove_checkpoint(folder: Path) -> None:

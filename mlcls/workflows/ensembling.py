@@ -13,7 +13,7 @@ from mlcls.bundle.ensemble import mean_probabilities
 from mlcls.bundle.files import Bundle, load_bundle
 from mlcls.recipe import Recipe, recipe_values
 from mlcls.reports.progress import progress
-from mlcls.reports.record import Record
+from mlcls.reports.record import ModelFacts, Record
 from mlcls.reports.record_members import EnsembleFacts, MemberFigures
 from mlcls.scoring.differences import difference_to_mean
 from mlcls.scoring.groups import shared_groups
@@ -73,7 +73,7 @@ def make_ensemble(
         seed=recipe.seed,
         command=command,
         data=folded.data.facts,
-        model=records[0].model,
+        model=_network(records),
         recipe=recipe_values(recipe),
         thresholds=tuple(dataclasses.asdict(threshold) for threshold in judgement.thresholds),
         stopped_because=_stopped(folded, records),
@@ -128,6 +128,13 @@ def _stopped(folded: Folded, records: Sequence[Record]) -> str:
         if (one.stopped_because or "").startswith(FAILED)
     ]
     return FAILED + "; ".join(failed) if failed else f"all {len(records)} members are done"
+
+
+def _network(records: Sequence[Record]) -> ModelFacts:
+    """The network that all members are."""
+    model = records[0].model
+    note = f"{len(records)} such networks, each trained on all folds but its own; their probabilities are averaged"
+    return dataclasses.replace(model, notes=(note, *model.notes))
 
 
 def _macro_ap(record: Record, subset: str) -> float | None:

@@ -9,7 +9,15 @@ import torch
 
 import mlcls
 from mlcls import durable
-from mlcls.bundle.unfinished import CHECKPOINT, MANIFEST, RUNS, how_to_go_on, is_unfinished, remove_checkpoint
+from mlcls.bundle.unfinished import (
+    CHECKPOINT,
+    MANIFEST,
+    MEMBER,
+    RUNS,
+    how_to_go_on,
+    is_unfinished,
+    remove_checkpoint,
+)
 from mlcls.errors import BundleError, Interrupted, MlclsError, OutputError, RecipeError
 from mlcls.labels.folds import LEAST, fold_rows
 from mlcls.learning.checkpoint import Checkpoint, write_checkpoint
@@ -139,7 +147,7 @@ def _divide(run: Run, given: Given, recipe: Recipe, checkpoint: Checkpoint | Non
         f"{count(int(sizes.min()))} to {count(int(sizes.max()))}"
     )
     facts = dataclasses.replace(data.facts, notes=(*data.facts.notes, divided, *said))
-    names = tuple(f"fold-{number}" for number in range(recipe.folds))
+    names = tuple(f"{MEMBER}{number}" for number in range(recipe.folds))
     return Folded(dataclasses.replace(data, facts=facts), rows, of_row, names, said)
 
 
@@ -233,6 +241,7 @@ def _train(
             on_epoch=run.on_epoch,
             score_test=run.score_test,
             part=Part(data, first=not before),
+            shelf=run.shelf,
         )
     except Interrupted as error:
         raise KeyboardInterrupt(f"{name}: {error.__cause__ or 'interrupted'}") from error

@@ -1,6 +1,7 @@
 """Folds: each image is predicted by a member that never saw it, the bundle averages them, no kill costs a member."""
 
 import csv
+import errno
 import json
 import multiprocessing
 import os
@@ -16,7 +17,7 @@ from toy_data import write_toy
 
 from mlcls import Predictor, fit
 from mlcls.bundle.files import load_bundle, verify_bundle
-from mlcls.errors import BundleError, Interrupted, MlclsError, RecipeError
+from mlcls.errors import BundleError, Interrupted, MlclsError, OutputError, RecipeError
 from mlcls.labels.split import read_subsets
 from mlcls.recipe import Recipe, build_recipe
 from mlcls.reports.record import EpochFigures, Record, from_json
@@ -347,7 +348,6 @@ def test_tables_of_their_own_and_dataframes(here: Path) -> None:
 
 def test_a_fault_in_a_member_says_how_the_whole_goes_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlcls.bundle.unfinished import how_to_go_on
-    from mlcls.errors import OutputError
     from mlcls.workflows import finishing
 
     def full(*arguments: object) -> Record:
@@ -360,6 +360,29 @@ def test_a_fault_in_a_member_says_how_the_whole_goes_on(here: Path, monkeypatch:
     assert str(raised.value) == "the disk is full; then: python -m mlcls.train --out out --resume"
     fit(out="out", resume=True)
     verify_bundle("out")
+
+
+def test_a_full_disk_in_the_end_costs_no_member(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ensemble_files, "write_split", full)
+        with pytest.raises(OutputError, match=r"The training is kept; then: .* --out out --resume"):
+            fit(small(epochs=1, folds=2), out="out")
+    assert not Path("out/bundle.json").exists()
+    heard: list[int] = []
+    fit(out="out", resume=True, on_epoch=lambda figures: heard.append(figures.epoch))
+    assert heard == []
+    assert len(verify_bundle("out").members) == 2
+
+
+def test_what_is_no_run_among_the_members_is_not_removed(here: Path) -> None:
+    Path("out/checkpoint/members").mkdir(parents=True)
+    Path("out/checkpoint/members/mine.txt").write_text("mine")
+    with pytest.raises(BundleError, match=r"mine.txt was not written by a training"):
+        fit(small(), out="out", overwrite=True)
+    assert Path("out/checkpoint/members/mine.txt").read_text() == "mine"
 
 
 def test_the_page_shows_the_members(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
