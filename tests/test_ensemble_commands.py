@@ -202,6 +202,18 @@ def test_an_ensemble_is_evaluated_compared_and_tuned_as_any_bundle(
     assert limits == [row.threshold for row in load_bundle(own).thresholds]
 
 
+def test_no_validation_image_is_new_to_all_members_of_an_ensemble(
+    toy: Path, ensemble: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = ["--model", str(ensemble), "--labels", str(toy), "--resamples", "0"]
+    assert evaluate.main([*table, "--subset", "val"]) == 2
+    assert "saved predictions, out of fold; leave --labels out" in capsys.readouterr().err
+    entry, _ = evaluated(capsys, *table)
+    notes = " ".join(entry["notes"])
+    assert "48 of these 60 images bear names of training images" in notes
+    assert "validation images: where" not in notes
+
+
 def test_a_report_of_several_models_says_nothing_of_one_ones_training(
     toy_bundle: Path, second: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -209,7 +221,7 @@ def test_a_report_of_several_models_says_nothing_of_one_ones_training(
     models = ["--model", str(toy_bundle), str(second)]
     assert evaluate.main([*models, "--report", str(report), "--resamples", "20"]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "the mean of test_resnet.r160_in1k" in out
+    assert "the mean of 2 models (test_resnet.r160_in1k, cnn4) on" in out
     page = report.read_text(encoding="utf-8")
     assert "cnn4" in page
     assert "Figures of each epoch" not in page

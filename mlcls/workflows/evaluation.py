@@ -165,12 +165,16 @@ def _record_of(bundles: Sequence[Bundle]) -> Record:
     first = records[0]
     if len(bundles) == 1:
         return first
-    parts = [f"{one.model.backbone} ({b.folder})" for one, b in zip(records, bundles, strict=True)]
+    backbones = ", ".join(record.model.backbone for record in records)
     return dataclasses.replace(
         first,
         command="\n".join(record.command for record in records),
         model=dataclasses.replace(
-            first.model, backbone=f"the mean of {', '.join(parts)}", backbone_args={}, stages=(), notes=()
+            first.model,
+            backbone=f"the mean of {len(bundles)} models ({backbones})",
+            backbone_args={},
+            stages=(),
+            notes=(),
         ),
         recipe={},
         epochs=(),

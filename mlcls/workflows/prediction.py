@@ -37,6 +37,10 @@ MOST_LEARNED = (
     None,
     "test",
 )  # an image that one run had in its test and another never met is no test
+OUT_OF_FOLD = (
+    ". The members of an ensemble are each trained on the others' validation images: what it says of them is in its "
+    "saved predictions, out of fold; leave --labels out"
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -108,6 +112,7 @@ def predict_table(
                 f"{table.report.source}: has none of the images of the run's {SUBSET_NAMES[subset]} subset; "
                 f"{bundle.folder / SPLIT} names them"
                 + (" (of several runs, those are meant that all had in theirs)" if len(bundles) > 1 else "")
+                + (OUT_OF_FOLD if bundle.members and subset == "val" else "")
             )
         table, labels, groups, store = (
             select_rows(table, rows),
@@ -165,6 +170,8 @@ def _subsets_of(bundle: Bundle, names: Sequence[str]) -> list[str | None]:
     """
     read_verified(bundle, SPLIT)
     stated = read_subsets(bundle.folder / SPLIT)
+    if bundle.members:  # each row is of the training of all members but one
+        stated = {name: "train" if subset == "val" else subset for name, subset in stated.items()}
     tails = [name.partition("/")[2] for name in stated]
     once = {tail for tail, count in Counter(tails).items() if tail and count == 1}
     short = {tail: subset for tail, subset in zip(tails, stated.values(), strict=True) if tail in once}

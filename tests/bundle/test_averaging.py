@@ -1,6 +1,8 @@
 """Several networks as one predictor: the mean of probabilities, whatever each one's size, order and views."""
 
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -141,6 +143,39 @@ def test_forms_are_told_apart_by_what_their_pixels_depend_on() -> None:
     assert same(Preprocessing(32, "pad", std=grey, crop_pct=0.9)) == same(Preprocessing(32, "pad"))
     assert same(Preprocessing(32, "crop", crop_pct=0.9)) != same(Preprocessing(32, "crop"))
     assert same(Preprocessing(32, interpolation="bilinear")) != same(Preprocessing(32))
+
+
+def test_averaging_through_onnx_imports_nothing_that_training_needs(
+    models: list[Path], ensemble: Path, photos: Photos
+) -> None:
+    flags = [
+        "--model",
+        str(ensemble),
+        str(models[0]),
+        "--image",
+        *photos(1),
+        "--tta",
+        "flip",
+        "--format",
+        "json",
+    ]
+    code = f"import sys, mlcls.predict as p; assert p.main({flags!r}) == 0; sys.stderr.write(' '.join(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
+    loaded = {name.split(".")[0] for name in done.stderr.split()}
+    assert "onnxruntime" in loaded
+    assert not loaded & {
+        "torch",
+        "timm",
+        "pandas",
+        "sklearn",
+        "albumentations",
+        "scipy",
+        "matplotlib",
+        "PIL",
+        "rich",
+    }
 
 
 # views
