@@ -6,7 +6,8 @@
 
 `--option NAME FLAGS` measures flags of one's own beside these. Other flags that are not this script's are flags of
 train for every run, the default's too. An option that fails is told of and left out of the table. A killed benchmark
-goes on with the same command.
+goes on with the same command. The seconds are no comparison: what the frozen part makes of the images is shared by
+the runs of a seed, so the first pays for all.
 """
 
 import argparse
@@ -63,12 +64,13 @@ def set_cases(given: argparse.Namespace, chosen: sets.Set, settings: dict[str, A
     """Seed by seed, the default first; one that flips is left out where no training may flip."""
     half = str(chosen.settings["image_size"] // 2)
     options = {"default": "", **{name: OPTIONS[name] for name in given.options}, **dict(given.option)}
+    options = {name: flags.replace("{half}", half) for name, flags in options.items()}
     if chosen.name.startswith("digits"):
         options = {name: flags for name, flags in options.items() if "flip" not in flags}
     cases = []
     for seed in range(given.seeds):
         for name, flags in options.items():
-            over = sets.train_settings(shlex.split(flags.replace("{half}", half)))
+            over = sets.train_settings(shlex.split(flags))
             words = {
                 "counts": chosen.counts,
                 "flags": sets.flag_words(settings),
