@@ -171,8 +171,8 @@ def tta_note(bundles: Sequence[Bundle], tta: str | None) -> str | None:
     if not others:
         return None
     return (
-        f"--tta {tta}: calibration and thresholds were made with --tta {', '.join(others)}; probabilities may be a little "
-        "too high or too low, and decisions the worse for it"
+        f"--tta {tta}: calibration and thresholds were made with --tta {', '.join(others)}; probabilities may be a "
+        "little too high or too low, and decisions the worse for it"
     )
 
 
