@@ -16,7 +16,7 @@ from mlcls.learning.features import FeatureStore, Indices, Layout, first_visits,
 from mlcls.models.forward import autocast
 from mlcls.models.frontier import Cut, bridge
 from mlcls.recipe import Recipe
-from mlcls.workflows.shelf import RunShelf
+from mlcls.workflows.shelf import RunShelf, digest_of_module
 
 CHUNK_ON_CPU = (
     8  # images of 224 px that pass the frozen part together: more of them leave the caches of a CPU
@@ -88,6 +88,7 @@ def make_level(ground: Ground, cut: Cut, below: Level | None, memory: int) -> Le
     """
     up = None if below is None else bridge(below.cut, cut)
     device = torch.device(ground.recipe.device)
+    digest = "" if ground.shelf is None else digest_of_module(cut.trunk if up is None else up)
 
     def store(
         source: Batches,
@@ -99,13 +100,13 @@ def make_level(ground: Ground, cut: Cut, below: Level | None, memory: int) -> Le
         **settings: Any,
     ) -> FeatureStore:
         if up is None or lower is None:
-            lower, module, compute = None, cut.trunk, _from_pixels(cut.trunk, source, device, precision)
+            lower, compute = None, _from_pixels(cut.trunk, source, device, precision)
         else:
-            module, compute = up, _from_below(up, lower, device, precision)
+            compute = _from_below(up, lower, device, precision)
         shelved = None
         if (shelf := ground.shelf) is not None:
             images = shelf.train if source is ground.train else shelf.val
-            shelved = shelf.rows(images, lower, module, layout, cut.width, precision, dtype)
+            shelved = shelf.rows(images, lower, digest, layout, cut.width, precision, dtype)
         return make_store(
             layout,
             cut.width,

@@ -65,7 +65,7 @@ class RunShelf:
         self,
         source: str | None,
         lower: FeatureStore | None,
-        module: nn.Module,
+        module: str,
         layout: Layout,
         width: int,
         precision: str,
@@ -75,14 +75,14 @@ class RunShelf:
 
         Args:
             source: `train` or `val`: the images.
-            lower: the store whose rows `module` takes, and None where it takes pixels.
-            module: the frozen part, with the weights that it has now.
+            lower: the store whose rows the frozen part takes, and None where it takes pixels.
+            module: `digest_of_module` of the frozen part.
             layout, width, precision, dtype: of the store and of how it is computed.
         """
         if source is None or (lower is not None and lower.shelf is None):
             return None
         below = None if lower is None or lower.shelf is None else lower.shelf.keys
-        fixed = [self.arithmetic, precision, str(dtype), width, digest_of_module(module)]
+        fixed = [self.arithmetic, precision, str(dtype), width, module]
 
         @cache
         def key(view: int) -> str:
