@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from mlcls.errors import RecipeError
-from mlcls.learning.batchnorm import lone_values_allowed, moving_buffers, put_back
+from mlcls.learning.batchnorm import lone_values_allowed, moving_buffers
 from mlcls.learning.losses import Loss, count_cells, masked_loss
 from mlcls.learning.plain_state import restore_optimizer
 from mlcls.learning.schedules import Course, Schedule
@@ -144,7 +144,7 @@ def range_test(
             for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
                 group["lr"] = rate * ratio
             taken = take_step(stepper, batches, buffers)
-            loss = _loss_of(stepper, probe, buffers)
+            loss = _loss_of(stepper, probe)
             if on_step is not None:
                 on_step(step)
             lost = not taken.finite and not taken.overflow  # overflow: fp16 looks for its scale
@@ -160,12 +160,11 @@ def range_test(
 
 
 @torch.no_grad()
-def _loss_of(stepper: Stepper, probe: Sequence[Batch], buffers: Sequence[Tensor]) -> float:
-    """The loss of the same batches in the way of training; statistics and chance stay as they are."""
+def _loss_of(stepper: Stepper, probe: Sequence[Batch]) -> float:
+    """The loss of the same batches in the way of training, with the same dropout; chance stays as it is."""
     known = sum(count_cells(labels, stepper.unknowns) for _, labels, _ in probe)
     if known == 0:
         raise RecipeError("a range test needs a known label among the images whose loss it follows")
-    before = [buffer.clone() for buffer in buffers]
     half = stepper.dtype != torch.float32
     sums = []
     with torch.random.fork_rng([stepper.device] if stepper.device.type == "cuda" else []):
@@ -176,7 +175,6 @@ def _loss_of(stepper: Stepper, probe: Sequence[Batch], buffers: Sequence[Tensor]
             with autocast, lone_values_allowed(stepper.model) if len(pixels) == 1 else nullcontext():
                 logits = stepper.model(pixels)
             sums.append(masked_loss(stepper.loss, logits.float(), labels, stepper.unknowns)[0])
-    put_back(buffers, before)
     return float(torch.stack(sums).sum()) / known
 
 

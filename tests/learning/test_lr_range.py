@@ -164,6 +164,23 @@ def falling(x: Any) -> Any:
     return 0.7 - 0.3 / (1 + np.exp(-5 * (x + 3))) + np.where(x > -2, 3 * (x + 2) ** 2, 0)
 
 
+def test_what_dropout_leaves_out_is_the_same_after_each_step(tiny: Callable[..., Any], images: Any) -> None:
+    model = with_dropout(tiny)
+    optimizer = build_optimizer("sgd", model, 0.1, 0.0, {})
+    stepper = stepper_for(model, optimizer)
+    curve = range_test(stepper, endless(images), [images], 8, lr_min=1e-30, lr_max=1e-29)  # no weight moves
+    assert len(set(curve.losses.tolist())) == 1
+
+
+@pytest.mark.parametrize("height", [1.0, 1e6])
+def test_how_far_it_diverges_does_not_matter(height: float) -> None:
+    found = suggest(curve_of(lambda x: falling(x) + np.where(x > -1.8, height, 0)))
+    assert found.steepest is not None
+    assert found.tenth is not None
+    assert abs(np.log10(found.steepest) + 3) < 0.25
+    assert abs(np.log10(found.tenth) + 3) < 0.4
+
+
 @pytest.mark.parametrize("noise", [0.0, 0.01])
 def test_the_steepest_descent_and_a_tenth_of_the_lowest(noise: float) -> None:
     found = suggest(curve_of(falling, noise))
