@@ -168,7 +168,9 @@ def _run(
         "counts": html_run.counts_table(record, subsets, subset, what),
         "training": html_run.training_facts(record),
         "stages": html_run.stages_table(record),
-        "members": members_table(record),
+        "members": members_table(record)
+        if what is None
+        else None,  # beside figures of the run's own images alone
         "members_said": members_said(record),
         "epochs": html_run.epochs_table(record),
         "recipe": html_run.recipe_table(record.recipe),

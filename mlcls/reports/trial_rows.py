@@ -1,5 +1,6 @@
 """One trial of a search as every view of it needs it: a row of the table, best first."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,12 +68,12 @@ class SeedRow:
 
 
 def best_first(rows: Sequence[TrialRow], maximize: bool) -> list[TrialRow]:
-    """The trials that are over: complete ones, the best first, then pruned ones, then those that failed."""
+    """The trials that are over: complete ones, the best first (of equals the one of least loss), pruned, failed."""
     order = {"complete": 0, "pruned": 1, "failed": 2}
 
-    def key(row: TrialRow) -> tuple[int, float, int]:
-        value = float("inf") if row.value is None else -row.value if maximize else row.value
-        return order[row.state], value, row.number
+    def key(row: TrialRow) -> tuple[int, float, float, int]:
+        value = math.inf if row.value is None else -row.value if maximize else row.value
+        return order[row.state], value, math.inf if row.val_loss is None else row.val_loss, row.number
 
     return sorted((row for row in rows if row.state in order), key=key)
 

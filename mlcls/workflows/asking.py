@@ -65,6 +65,22 @@ def count_over(shared: Shared) -> int:
     return sum(trial.state in OVER for trial in shared.study.get_trials(deepcopy=False))
 
 
+def same_before(shared: Shared, trial: Trial) -> Ended | None:
+    """How a trial of the same values ended, which a run of them would repeat; None where none has.
+
+    A space of few choices comes back to them.
+    """
+    known = ("val_loss", "val_map", "val_f1", "best_epoch", "epochs", "folder")
+    for other in shared.study.get_trials(deepcopy=False, states=OVER):
+        if other.params == trial.params and other.user_attrs.get("fields", {}) == trial.user_attrs.get(
+            "fields", {}
+        ):
+            facts = {name: other.user_attrs[name] for name in known if name in other.user_attrs}
+            facts |= {"seconds": 0.0, "reason": f"the same as trial {other.number + 1}"}
+            return other.state, other.value, facts
+    return None
+
+
 def tell(shared: Shared, trial: Trial, ended: Ended) -> None:
     """Keep how a trial ended.
 

@@ -74,6 +74,11 @@ def check_names(recipe: Recipe) -> None:
             check()
         except MlclsError as error:
             faults.append(str(error))
+    if recipe.na == "selective" and (recipe.mixup or recipe.cutmix):
+        faults.append(
+            "--na selective: not together with --mixup or --cutmix, where a cell that one parent has as present could "
+            "count as absent; leave one of the two out"
+        )
     if faults:
         raise RecipeError("\n".join(dict.fromkeys(faults)))
 

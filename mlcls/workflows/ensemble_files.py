@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 RECIPE, FOLDS_FILE = "recipe.toml", "folds.csv"
+OUT_OF_FOLD = (
+    "out of fold: each image outside of the test subset by the one member that was not trained on it"
+)
 
 
 def write_ensemble(
@@ -150,7 +153,7 @@ def _draw(
         pictures,
         subset=subset,
         counts=subset_counts(data),
-        what="the images outside of the test subset, out of fold" if subset == "val" else None,
+        notes=[OUT_OF_FOLD] if subset == "val" else [],
     )
 
 

@@ -19,7 +19,7 @@ from mlcls.scoring.differences import difference_to_mean
 from mlcls.scoring.groups import shared_groups
 from mlcls.scoring.metrics import FIGURES
 from mlcls.scoring.predictions import Predictions
-from mlcls.workflows.ensemble_files import show_ensemble, write_ensemble
+from mlcls.workflows.ensemble_files import OUT_OF_FOLD, show_ensemble, write_ensemble
 from mlcls.workflows.evaluation import saved_predictions
 from mlcls.workflows.finishing import FAILED
 from mlcls.workflows.folded import Folded
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PREDICTIONS = {
-    "val": "out of fold: each image outside of the test subset by the one member that was not trained on it",
+    "val": OUT_OF_FOLD,
     "test": "the mean of the members' calibrated probabilities",
 }
 

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,12 +84,17 @@ def _shown(folder: str) -> str:
 
 
 def best_trial(shared: Shared) -> FrozenTrial | None:
-    """The complete trial with the best figure, the first of several; None where none is complete."""
+    """The complete trial with the best figure, of several the one with the least loss; None where none is complete."""
     complete = shared.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if not complete:
         return None
     sign = -1.0 if shared.study.direction == optuna.study.StudyDirection.MAXIMIZE else 1.0
-    return min(complete, key=lambda trial: (sign * float(trial.value or 0.0), trial.number))
+    return min(complete, key=lambda trial: (sign * float(trial.value or 0.0), _loss(trial), trial.number))
+
+
+def _loss(trial: FrozenTrial) -> float:
+    loss = trial.user_attrs.get("val_loss")
+    return math.inf if loss is None else float(loss)
 
 
 def write_tables(out: Path, shared: Shared, base: Recipe, metric: str) -> list[TrialRow]:

@@ -33,7 +33,7 @@ from mlcls.reports.console_data import show_data
 from mlcls.reports.console_trials import TrialTable, show_seeds, show_trials
 from mlcls.reports.record import EpochFigures, Record
 from mlcls.reports.trial_rows import SeedRow, TrialRow
-from mlcls.workflows.asking import Ended, count_over, give_back, next_trial, pulse, tell
+from mlcls.workflows.asking import Ended, count_over, give_back, next_trial, pulse, same_before, tell
 from mlcls.workflows.best_again import BEST_FOLDER, record_in, train_again
 from mlcls.workflows.checks import check_names
 from mlcls.workflows.data import LabelledImages, gather, subset_counts
@@ -281,6 +281,9 @@ def _say_seed(console: Console, row: SeedRow) -> None:
 
 def _run_one(told: _Search, shared: Shared, trial: Trial, table: TrialTable) -> str | None:
     """Run a trial and keep what came of it; why it failed, None where it did not."""
+    if (ended := same_before(shared, trial)) is not None:
+        tell(shared, trial, ended)
+        return None
     folder = trial_folder(told.out, trial.number)
     trial.set_user_attr("folder", str(folder.absolute()))
     epochs: list[EpochFigures] = []
@@ -373,6 +376,8 @@ def _figures(
     """What the table says of a trial. Of one that was cut off, the figures of its last epoch."""
     losses = [row.val_loss for row in epochs if row.val_loss is not None]
     facts: dict[str, Any] = {"epochs": len(epochs), "seconds": round(seconds, 2), "reason": reason}
+    if reason:
+        facts["reason"] = reason.splitlines()[0]
     facts["val_loss"] = min(losses) if losses else None
     kept = epochs[-1:] if record is None else [row for row in epochs if row.epoch == record.best_epoch]
     for row in kept:

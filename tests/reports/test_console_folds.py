@@ -110,5 +110,7 @@ def test_the_page_has_the_members_in_the_place_of_epochs() -> None:
     page = report_html(make_ensemble(), subset="test")
     assert all(text in page for text in ("fold-2", "mean member", "less the mean member", "flatter a little"))
     assert "best epoch</dt>" not in page
+    elsewhere = report_html(make_ensemble(), subset="test", what="the images of new.csv")
+    assert "mean member" not in elsewhere
     ordinary = report_html(make_record(attribute_names(2)), subset="test")
     assert "mean member" not in ordinary
