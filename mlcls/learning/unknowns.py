@@ -76,7 +76,7 @@ def selective(
     prior_threshold: float = 0.5,
     likely: float = 2.0,
     top_k: float | None = None,
-    gamma: float = 3.0,
+    gamma: float = 4.0,
     weight: float = 1.0,
 ) -> Selective:
     """Unknown cells count as absent, but for those that are likely present (Ben-Baruch et al., CVPR 2022).
@@ -95,8 +95,8 @@ def selective(
         prior_threshold: eta: an attribute more common than this has all its unknown cells left out; 0 to 1.
         likely: see above; at least 0.
         top_k: the paper's K in its place: so many cells an image, on average over a batch; at least 0.
-        gamma: the loss of an unknown cell is multiplied by p^gamma, at least 0. With bce it is the paper's gamma_u
-            (4 there); with asl it adds to gamma_neg: the paper's 4 over 3 is gamma_neg 3 and gamma 1.
+        gamma: the loss of an unknown cell is multiplied by p^gamma, at least 0. With bce it is the paper's gamma_u,
+            and its value; with asl it adds to gamma_neg: the paper's 4 over 3 is gamma_neg 3 and gamma 1.
         weight: of an unknown cell beside a known one, at least 0.
 
     Raises:
