@@ -35,18 +35,28 @@ class Ema:
             raise RecipeError(f"--ema: {decay}, expected at least 0 and below 1")
         self.decay = decay
         self._model = model
-        self._followed: dict[str, Tensor] = {}  # the model's own: what trains, and buffers
+        self._followed: dict[str, Tensor] = {}  # the model's own: what trains, and statistics that move
         self._average: dict[str, Tensor] = {}
         self._raw: dict[str, Tensor] | None = None  # while the model holds the averages
         self._steps = 0
 
     def restart(self) -> None:
-        """Begin anew with the weights as they are, over what trains now; to be called when a stage begins."""
+        """Begin anew with the weights as they are, over what trains now.
+
+        To be called when a stage begins, the model in training mode and what is frozen in eval mode: statistics of
+        modules in eval mode do not move.
+        """
         self._steps = 0
+        moving = {
+            f"{prefix}.{name}" if prefix else name
+            for prefix, module in self._model.named_modules()
+            if module.training
+            for name, _ in module.named_buffers(recurse=False)
+        }
         self._followed = {
             name: tensor.detach()
             for name, tensor in self._model.state_dict(keep_vars=True).items()
-            if tensor.requires_grad or not isinstance(tensor, nn.Parameter)
+            if tensor.requires_grad or name in moving
         }
         self._average = {name: tensor.clone() for name, tensor in self._followed.items()}
 

@@ -96,7 +96,7 @@ def selective(
         likely: see above; at least 0.
         top_k: the paper's K in its place: so many cells an image, on average over a batch; at least 0.
         gamma: the loss of an unknown cell is multiplied by p^gamma, at least 0. With bce it is the paper's gamma_u,
-            and its value; with asl it adds to gamma_neg: the paper's 4 over 3 is gamma_neg 3 and gamma 1.
+            and its value there; with asl it adds to gamma_neg: the paper's 4 over 3 is gamma_neg 3 and gamma 1.
         weight: of an unknown cell beside a known one, at least 0.
 
     Raises:

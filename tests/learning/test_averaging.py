@@ -99,6 +99,19 @@ def test_what_is_frozen_is_not_followed_until_a_stage_trains_it(tiny: Callable[.
     )  # from the weights as they are, nothing of the last stage's average
 
 
+def test_statistics_of_what_is_frozen_are_not_followed(tiny: Callable[..., nn.Module]) -> None:
+    model = tiny(norm=True)
+    model.body.requires_grad_(False)
+    model.body.eval()
+    ema = Ema(model, 0.9)
+    ema.restart()
+    assert {name for name in ema.state() if "running" in name} == {
+        "head.0.running_mean",
+        "head.0.running_var",
+    }
+    assert not any(name.startswith("body") for name in ema.state())
+
+
 def test_swapped_in_the_model_is_the_average_and_afterwards_itself_bit_by_bit(
     tiny: Callable[..., nn.Module],
 ) -> None:
