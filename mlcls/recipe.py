@@ -147,7 +147,7 @@ class Recipe:
         below=8193,  # 200 MB an image: beyond it no machine has room for a batch
     )
     fit: str = _setting("squash", "how an image becomes square: squash, crop or pad", group=IMAGES)
-    augment: str = _setting("rich", "none, light (flip) or rich", group=IMAGES)
+    augment: str = _setting("rich", "none, light (flip), rich or strong", group=IMAGES)
     augment_args: dict[str, Any] = _setting(
         {}, "probabilities and ranges of the augmentation", group=IMAGES, kind=key_values, metavar="KEY=VALUE"
     )
