@@ -321,6 +321,7 @@ def test_a_label_that_one_knows_is_known(tmp_path: Path) -> None:
         write_bundle(tmp_path / "a", val=Predictions(one.images, one.attributes, one.scores, blank)),
         write_bundle(tmp_path / "b", val=two),
     ]
-    common = common_predictions([load_bundle(folder) for folder in folders], "val")
-    np.testing.assert_array_equal(common.predictions.labels, one.labels)
-    assert common.counts == (60, 60)
+    for order in (folders, folders[::-1]):
+        common = common_predictions([load_bundle(folder) for folder in order], "val")
+        np.testing.assert_array_equal(common.predictions.labels, one.labels)
+        assert common.counts == (60, 60)
