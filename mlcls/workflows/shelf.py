@@ -113,7 +113,7 @@ def shelve(
         files = hashlib.sha256(np.ascontiguousarray(data.digests[rows]).tobytes()).hexdigest()
         return digest_of([files, form, *facts])
 
-    train = None if of_others else images(data.split.train)
+    train = None if of_others else images(data.split.train, augmented)
     return RunShelf(shelf, train, images(data.split.val), _arithmetic(recipe))
 
 
