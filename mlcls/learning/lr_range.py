@@ -18,6 +18,7 @@ from mlcls.learning.losses import Loss, count_cells, masked_loss
 from mlcls.learning.plain_state import restore_optimizer
 from mlcls.learning.schedules import Course, Schedule
 from mlcls.learning.steps import Batch, Stepper, build_stepper, take_step
+from mlcls.learning.unknowns import Selective
 
 STEPS = 100
 DIVERGED = 4.0  # times the lowest loss so far, at which the test ends
@@ -89,11 +90,19 @@ def still_stepper(
     device: torch.device,
     precision: str,
     clip_norm: float | None,
+    unknowns: Selective | None = None,
 ) -> Stepper:
-    """A stepper whose learning rates no schedule moves."""
+    """A stepper whose learning rates no schedule moves; see `build_stepper`."""
     still = Schedule(Course(1, 1, 0, 1.0), ())
     return build_stepper(
-        model, loss, optimizer, still, device=device, precision=precision, clip_norm=clip_norm
+        model,
+        loss,
+        optimizer,
+        still,
+        device=device,
+        precision=precision,
+        clip_norm=clip_norm,
+        unknowns=unknowns,
     )
 
 

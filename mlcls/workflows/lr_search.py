@@ -20,6 +20,7 @@ from mlcls.learning.lr_range import (
     still_stepper,
     suggest,
 )
+from mlcls.learning.mixing import build_changes, changed
 from mlcls.learning.steps import Batch, Stepper, take_step
 from mlcls.models.stages import train_mode
 from mlcls.recipe import Recipe
@@ -101,6 +102,7 @@ def _tested(
         device=setup.device,
         precision=setup.recipe.precision,
         clip_norm=setup.recipe.clip_norm or None,
+        unknowns=setup.unknowns,
     )
     if setup.model.rest is not None:
         setup.model.rest.train()
@@ -124,17 +126,20 @@ def _undo_warmup(optimizer: Optimizer) -> float:
 
 def _steps(setup: Setup) -> Generator[list[Batch]]:
     """The batches of each step, epoch after epoch without an end, as the training sees them; each has a known label."""
-    feed, together = running_feed(setup), setup.recipe.accumulate
+    recipe, feed = setup.recipe, running_feed(setup)
+    changes = build_changes(
+        seed=recipe.seed, mixup=recipe.mixup, cutmix=recipe.cutmix, label_smoothing=recipe.label_smoothing
+    )
     group: list[Batch] = []
     epoch = 0
     while True:
-        for batch in feed.train(epoch):
+        for batch in changed(feed.train(epoch), changes, epoch):
             if bool(torch.isnan(batch[1]).all()):
                 continue
             if bool(torch.isnan(batch[1]).all()):
                 continue
             group.append(batch)
-            if len(group) == together:
+            if len(group) == recipe.accumulate:
                 yield group
                 group = []
         epoch += 1

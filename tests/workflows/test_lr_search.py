@@ -96,3 +96,15 @@ def test_layers_with_rates_of_their_own_are_named_by_the_highest(toy: Path, tmp_
     torch.manual_seed(0)
     found = find_lr(recipe(toy, layer_decay=0.7, lr_finetune=5e-4), tmp_path / "lr.png", steps=10)
     assert found[1].now == 5e-4
+
+
+def test_the_other_options_of_a_training_count(toy: Path, tmp_path: Path) -> None:
+    plain, mixed, counted = (
+        find_lr(recipe(toy, unfreeze="none", **options), tmp_path / "lr.png", steps=10)[0].curve.losses[0]
+        for options in (
+            {},
+            {"mixup": 1.0, "label_smoothing": 0.2},
+            {"na": "selective", "na_args": {"prior_threshold": 1.0, "likely": 0.0}},
+        )
+    )
+    assert len({plain, mixed, counted}) == 3
