@@ -1,6 +1,7 @@
 """`python -m mlcls.trials`: a recipe tried with many settings, the best one trained again and tested."""
 
 import argparse
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from mlcls.errors import RecipeError
 from mlcls.kinds import number
 from mlcls.recipe import IMAGES, MODEL, OUTPUT, TABLE, TRAINING, build_recipe
 
+PASSWORD = r"(://[^:/@\s]*):[^@\s]*@"  # of a database's address, which the records of runs are not to keep
 METRICS = ("val_map", "val_f1", "val_loss")
 
 
@@ -48,7 +50,7 @@ def _trials(argv: Sequence[str] | None) -> int:
         seeds=arguments.seeds,
         given=tuple(flags),
         console=console_on(sys.stderr),
-        command=shlex.join(["mlcls", "trials", *given]),
+        command=re.sub(PASSWORD, r"\1:***@", shlex.join(["mlcls", "trials", *given])),
     )
     return 0
 

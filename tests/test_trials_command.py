@@ -256,6 +256,16 @@ def test_mistakes_are_told_before_any_work(
     assert not list(Path("trials").glob("trial-*"))
 
 
+def test_a_databases_password_is_kept_nowhere(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert trials.main([*BASE, "--storage", "nonsense://me:secret@here/x"]) == 2
+    assert "secret" not in capsys.readouterr().err
+    command = "mlcls trials --storage postgresql://me:se:cret@here/x --out a"
+    assert (
+        re.sub(trials.PASSWORD, r"\1:***@", command)
+        == "mlcls trials --storage postgresql://me:***@here/x --out a"
+    )
+
+
 def test_the_time_that_is_over_ends_the_search_with_what_there_is(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

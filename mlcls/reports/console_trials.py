@@ -175,7 +175,7 @@ class TrialTable:
         self._at = f"epoch {row.epoch + 1}/{self._epochs}, {FIGURES[self._metric]} {figure(value)}"
 
     def show(self, rows: Sequence[TrialRow], number: int) -> None:
-        """Show the trials as they stand, now that one has ended."""
+        """Show the trials as they stand, now that one has ended (0: none of them)."""
         self._rows, self._running = rows, ""
         if self._moves:
             return

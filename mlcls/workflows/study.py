@@ -17,6 +17,7 @@ from mlcls.bundle.lock import hold_folder
 from mlcls.errors import RecipeError
 from mlcls.workflows.search_space import Planned, Space
 
+_BEGIN = b'{"op_code"'  # of every line of a journal
 STARTUP = 5  # trials drawn at random, of which none is cut off, before the others are held against them
 MAXIMIZED = {"val_map": True, "val_f1": True, "val_loss": False}
 """The validation figures that trials can be compared by, and whether more of it is better."""
@@ -81,6 +82,8 @@ def open_study(
     host = socket.gethostname()
     lock = (out / "workers" / f"{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}").absolute()
     pruner = optuna.pruners.MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=warmup, n_min_trials=3)
+    if not url:
+        _check_begin(Path(storage))
     with turn:
         kept = _database(storage) if url else _journal(Path(storage))
         try:
@@ -110,8 +113,9 @@ def _journal(path: Path) -> optuna.storages.JournalStorage:
     from optuna.storages.journal import JournalFileBackend
 
     try:
-        _mend(path)
-        lock: Any = _JournalLock(path.with_name(f"{path.name}.lock"))
+        place = path.with_name(f"{path.name}.lock")
+        _mend(path, filelock.FileLock(place))
+        lock: Any = _JournalLock(place)
         return optuna.storages.JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
     except OSError as error:
         raise RecipeError(
@@ -121,16 +125,23 @@ def _journal(path: Path) -> optuna.storages.JournalStorage:
         raise _no_journal(str(path), error) from error
 
 
-def _mend(path: Path) -> None:
-    """Take off a last line that was not written to its end, after which no other could be read."""
+def _check_begin(path: Path) -> None:
+    """Refuse, before anything is written, a file that is no journal."""
     if not path.is_file():
         return
-    data = path.read_bytes()
-    if data and not data.endswith(b"\n"):
-        if b"\n" not in data and not data.startswith(b"{"):
-            raise ValueError("it holds something else")
-        with filelock.FileLock(path.with_name(f"{path.name}.lock")), path.open("r+b") as file:
-            file.truncate(data.rfind(b"\n") + 1)
+    with path.open("rb") as file:
+        begin = file.read(len(_BEGIN))
+    if not _BEGIN.startswith(begin):
+        raise _no_journal(str(path), ValueError(f"it begins with {begin!r}"))
+
+
+def _mend(path: Path, lock: filelock.BaseFileLock) -> None:
+    """Take off a last line that was not written to its end, after which no other could be read."""
+    with lock:
+        data = path.read_bytes() if path.is_file() else b""
+        if data and not data.endswith(b"\n"):
+            with path.open("r+b") as file:
+                file.truncate(data.rfind(b"\n") + 1)
 
 
 def _no_journal(storage: str, error: Exception) -> RecipeError:
@@ -145,9 +156,9 @@ def _database(url: str) -> optuna.storages.BaseStorage:
     try:
         return optuna.storages.RDBStorage(url)
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError) as error:
-        first = str(error).splitlines()[0]
+        first, kind = str(error).splitlines()[0], url.partition("://")[0]  # the rest may hold a password
         raise RecipeError(
-            f"--storage {url}: cannot be opened ({first}); name a file, or an address as sqlite:///trials.db or "
+            f"--storage {kind}://...: cannot be opened ({first}); name a file, or an address as sqlite:///trials.db or "
             "postgresql://USER@HOST/NAME, with its driver installed"
         ) from error
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import gc
 import hashlib
 import time
 from collections.abc import Callable, Collection
@@ -10,20 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import Trial, TrialState
 from rich.console import Console
 
 from mlcls import durable
 from mlcls.bundle.lock import hold_folder
-from mlcls.bundle.unfinished import MANIFEST, remove_checkpoint
+from mlcls.bundle.unfinished import MANIFEST
 from mlcls.errors import (
     BundleError,
     Interrupted,
     NumericalError,
     RecipeError,
-    is_out_of_memory,
 )
 from mlcls.labels.split import write_split
 from mlcls.naming import suggest
@@ -31,14 +26,14 @@ from mlcls.recipe import Recipe, flag_of, recipe_values
 from mlcls.reports.console import figure, plural, say
 from mlcls.reports.console_data import show_data
 from mlcls.reports.console_trials import TrialTable, show_seeds, show_trials
-from mlcls.reports.record import EpochFigures, Record
+from mlcls.reports.record import Record
 from mlcls.reports.trial_rows import SeedRow, TrialRow
-from mlcls.workflows.asking import Ended, count_over, give_back, next_trial, pulse, same_before, tell
-from mlcls.workflows.best_again import BEST_FOLDER, record_in, train_again
+from mlcls.workflows.asking import count_over, next_trial
+from mlcls.workflows.best_again import BEST_FOLDER, train_again
 from mlcls.workflows.checks import check_names
 from mlcls.workflows.data import LabelledImages, gather, subset_counts
-from mlcls.workflows.finishing import FAILED
 from mlcls.workflows.identity import FREE, identity_of
+from mlcls.workflows.one_trial import Plan, left_in, run_trial
 from mlcls.workflows.search_space import (
     BUILT_IN,
     PUBLISHED,
@@ -63,7 +58,7 @@ from mlcls.workflows.trial_outputs import (
     REPORT,
     best_trial,
     recipe_of_trial,
-    trial_folder,
+    rows_of,
     write_report,
     write_tables,
 )
@@ -75,25 +70,15 @@ _OWN = (*FREE, "labels", "images", "val_labels", "test_labels", "device", "title
 """Settings that may differ from process to process, beside what the images are, which is compared itself."""
 
 
-class _Dropped(BaseException):
-    """The trial lags behind the others; raised between two epochs, through `fit`.
-
-    No Exception: nothing on its way is to take it for a fault.
-    """
-
-
 @dataclass(frozen=True)
 class _Search:
     """What `search` was told, made sense of."""
 
-    base: Recipe
-    out: Path
-    metric: str
+    plan: Plan
     most: int
     until: float | None
     console: Console
     command: str
-    fit: Callable[..., Record]
 
 
 def search(
@@ -140,7 +125,7 @@ def search(
             base, data = _images(recipe, out, console)
             until = None if minutes is None else time.monotonic() + 60 * minutes
             runs = _runs(data, base, out, command)
-            told = _Search(base, out, metric, trials, until, console, command, runs)
+            told = _Search(Plan(base, out, metric, runs), trials, until, console, command)
             facts = _facts(recipe, varied, metric, data)
             storage = storage or str(out / JOURNAL)
             with open_study(
@@ -223,31 +208,31 @@ def _warmup(recipe: Recipe) -> int:
 
 def _run_all(told: _Search, shared: Shared) -> None:
     """Trials until there are enough of them, or the time is over."""
-    failed = 0
-    with TrialTable(
-        told.console, metric=told.metric, maximize=MAXIMIZED[told.metric], most=told.most
-    ) as table:
+    failed, plan = 0, told.plan
+    maximize = MAXIMIZED[plan.metric]
+    with TrialTable(told.console, metric=plan.metric, maximize=maximize, most=told.most) as table:
         while count_over(shared) < told.most:
             if told.until is not None and time.monotonic() >= told.until:
                 say(told.console, "the time is over: no more trials are begun")
                 return
-            trial = next_trial(shared, told.most, lambda folder: _left_in(folder, told.metric))
+            trial = next_trial(shared, told.most, lambda folder: left_in(folder, plan.metric))
             if trial is None:
+                table.show(rows_of(shared, plan.base, plan.metric), 0)
                 time.sleep(POLL)  # others run the last ones: should one die, it is run here
                 continue
-            reason = _run_one(told, shared, trial, table)
+            reason = run_trial(plan, shared, trial, table)
             failed = failed + 1 if reason else 0
             with shared.turn:
-                table.show(write_tables(told.out, shared, told.base, told.metric), trial.number + 1)
+                table.show(write_tables(plan.out, shared, plan.base, plan.metric), trial.number + 1)
             if failed == IN_A_ROW:
                 raise NumericalError(f"{failed} trials failed one after the other, the last: {reason}")
 
 
 def _close(told: _Search, shared: Shared, seeds: int) -> list[TrialRow]:
     """Once the last trial of all processes is over: the table, the best one again, the report; by one of them."""
-    console, metric = told.console, told.metric
+    console, plan, metric = told.console, told.plan, told.plan.metric
     with shared.turn:
-        rows = write_tables(told.out, shared, told.base, metric)
+        rows = write_tables(plan.out, shared, plan.base, metric)
     show_trials(console, rows, metric=metric, maximize=MAXIMIZED[metric])
     running = sum(row.state == "running" for row in rows)
     if running:
@@ -255,21 +240,21 @@ def _close(told: _Search, shared: Shared, seeds: int) -> list[TrialRow]:
         return rows
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(hold_folder(told.out / BEST_FOLDER))
+            held.enter_context(hold_folder(plan.out / BEST_FOLDER))
         except BundleError as error:
             say(console, f"another process of the study does the rest ({error})")
             return rows
         best, again = best_trial(shared), []
         if best is not None and seeds:
-            recipe = recipe_of_trial(told.base, best)
+            recipe = recipe_of_trial(plan.base, best)
             say(console, f"training trial {best.number + 1} again, over {plural(seeds, 'seed')}")
-            again = train_again(told.fit, recipe, told.out, seeds, lambda row: _say_seed(console, row))
-        write_report(told.out, shared, told.base, metric, again, told.command)
+            again = train_again(plan.fit, recipe, plan.out, seeds, lambda row: _say_seed(console, row))
+        write_report(plan.out, shared, plan.base, metric, again, told.command)
     if again:
         show_seeds(console, again)
-    say(console, f"written: {told.out / REPORT} (open it in a browser), {told.out / CSV}")
+    say(console, f"written: {plan.out / REPORT} (open it in a browser), {plan.out / CSV}")
     if best is not None:
-        say(console, f"now: python -m mlcls.train --recipe {told.out / BEST} --out outputs")
+        say(console, f"now: python -m mlcls.train --recipe {plan.out / BEST} --out outputs")
     return rows
 
 
@@ -277,61 +262,6 @@ def _say_seed(console: Console, row: SeedRow) -> None:
     test = "" if row.test_map is None else f", test mAP {figure(row.test_map)}"
     took = f"{figure(row.seconds, 1)} s"
     say(console, f"seed {row.seed}: val mAP {figure(row.val_map)}{test}, {took}, in {row.folder}")
-
-
-def _run_one(told: _Search, shared: Shared, trial: Trial, table: TrialTable) -> str | None:
-    """Run a trial and keep what came of it; why it failed, None where it did not."""
-    if (ended := same_before(shared, trial)) is not None:
-        tell(shared, trial, ended)
-        return None
-    folder = trial_folder(told.out, trial.number)
-    trial.set_user_attr("folder", str(folder.absolute()))
-    epochs: list[EpochFigures] = []
-    started = time.monotonic()
-
-    def on_epoch(row: EpochFigures) -> None:
-        epochs.append(row)
-        value = getattr(row, told.metric)
-        table.epoch(row, value)
-        if value is None:
-            return
-        try:
-            trial.report(value, row.epoch)
-        except UpdateFinishedTrialError:  # given up as lost, and run by another process
-            raise _Dropped from None
-        if trial.should_prune():
-            raise _Dropped
-
-    state, value, reason, record = TrialState.FAIL, None, None, None
-    try:
-        frozen = shared.study.get_trials(deepcopy=False)[trial.number]
-        recipe = recipe_of_trial(told.base, frozen)
-        table.begin(trial.number + 1, frozen.user_attrs.get("name"), recipe.epochs)
-        with pulse(shared, trial):
-            record = told.fit(recipe, out=folder, overwrite=True, on_epoch=on_epoch, score_test=False)
-        state, value, reason = _outcome(record, told.metric)
-    except _Dropped:
-        state = TrialState.PRUNED
-        _leave_nothing(folder)
-    except (NumericalError, RecipeError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not is_out_of_memory(error):
-            give_back(shared, trial, "it was ended by a fault of the program")
-            raise
-        reason = str(error) or "out of memory: try a smaller --batch-size or --image-size"
-        _leave_nothing(folder)
-    except KeyboardInterrupt as error:
-        give_back(shared, trial, "it was interrupted")
-        _leave_nothing(folder)
-        raise KeyboardInterrupt(
-            f"interrupted in trial {trial.number + 1}, which will be run again"
-        ) from error
-    except BaseException:
-        give_back(shared, trial, "its process ended with an error")
-        raise
-    finally:
-        _free_memory()
-    tell(shared, trial, (state, value, _figures(epochs, record, time.monotonic() - started, reason)))
-    return reason
 
 
 def _runs(data: LabelledImages, recipe: Recipe, folder: Path, command: str) -> Callable[..., Record]:
@@ -347,55 +277,3 @@ def _runs(data: LabelledImages, recipe: Recipe, folder: Path, command: str) -> C
         return fit(one, out=out, command=command, part=part, shelf=shelf, **how)
 
     return run
-
-
-def _left_in(folder: Path, metric: str) -> Ended | None:
-    """How a run ended whose process died before it could tell; None where it had come to no bundle."""
-    record = record_in(folder)
-    if record is None:
-        return None
-    state, value, reason = _outcome(record, metric)
-    return state, value, _figures(list(record.epochs), record, record.seconds, reason)
-
-
-def _outcome(record: Record, metric: str) -> tuple[TrialState, float | None, str | None]:
-    """How a run that has come to its end counts: its figure is that of the epoch whose weights were kept."""
-    stopped = record.stopped_because or ""
-    if stopped.startswith(FAILED):
-        return TrialState.FAIL, None, stopped.removeprefix(FAILED)
-    kept = next(row for row in record.epochs if row.epoch == record.best_epoch)
-    value = getattr(kept, metric)
-    if value is None:
-        return TrialState.FAIL, None, f"{metric} is undefined in its best epoch"
-    return TrialState.COMPLETE, value, None
-
-
-def _figures(
-    epochs: list[EpochFigures], record: Record | None, seconds: float, reason: str | None
-) -> dict[str, Any]:
-    """What the table says of a trial. Of one that was cut off, the figures of its last epoch."""
-    losses = [row.val_loss for row in epochs if row.val_loss is not None]
-    facts: dict[str, Any] = {"epochs": len(epochs), "seconds": round(seconds, 2), "reason": reason}
-    if reason:
-        facts["reason"] = reason.splitlines()[0]
-    facts["val_loss"] = min(losses) if losses else None
-    kept = epochs[-1:] if record is None else [row for row in epochs if row.epoch == record.best_epoch]
-    for row in kept:
-        facts |= {"val_map": row.val_map, "val_f1": row.val_f1, "best_epoch": row.epoch}
-    return facts
-
-
-def _leave_nothing(folder: Path) -> None:
-    """Remove what a run that came to no bundle has left."""
-    if not folder.is_dir():
-        return
-    with hold_folder(folder):
-        remove_checkpoint(folder)
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
-
-
-def _free_memory() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

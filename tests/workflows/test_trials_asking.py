@@ -215,6 +215,7 @@ def test_a_file_that_is_no_journal_is_refused_and_left_alone(tmp_path: Path, con
     with pytest.raises(RecipeError, match="no journal of trials"), opened(str(path), str(tmp_path / "out")):
         pass
     assert path.read_text() == content
+    assert [one.name for one in tmp_path.iterdir() if one.is_file()] == ["labels.csv"]
 
 
 @pytest.mark.parametrize("url", ["postgres://here/x", "sqlite:////nowhere/at/all/x.db", "nonsense://"])
