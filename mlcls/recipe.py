@@ -167,8 +167,8 @@ class Recipe:
     )
     first_image_size: int | None = _setting(
         None,
-        "side of the images in the first epoch of a stage that trains on pixels; it grows to --image-size by the middle "
-        "of the stage (default: the same throughout)",
+        "side of the images in the first epoch of a stage that trains on pixels; it grows to --image-size by the "
+        "middle of the stage (default: the same throughout)",
         group=IMAGES,
         kind=integer,
         least=8,

@@ -204,6 +204,24 @@ def test_ctrl_c_says_how_to_go_on_and_the_trial_is_run_again(here: Path) -> None
     assert process.returncode == 130
 
 
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("where", ["mlcls.workflows.one_trial.tell", "mlcls.workflows.one_trial.same_before"])
+def test_ctrl_c_between_two_trials_costs_none(
+    here: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    flags = [*BASE, "--trials", "2", "--seeds", "0"]
+    with monkeypatch.context() as patched:
+        patched.setattr(where, interrupted)
+        assert trials.main(flags) == 130
+    assert trials.main(flags) == 0
+    over = [row for row in rows() if row["state"] == "complete"]
+    assert len(over) == 2
+    assert [row["name"] for row in over].count("as given") == 1
+
+
 def test_two_processes_share_a_study_and_a_kill_loses_no_trial(here: Path) -> None:
     flags = ["--trials", "4", "--seeds", "1"]
     one = begin(*flags, "--title", "the first")

@@ -97,6 +97,18 @@ def give_back(shared: Shared, trial: Trial, why: str) -> None:
         _queue_again(shared)
 
 
+def let_go(shared: Shared, left: Callable[[Path], Ended | None]) -> None:
+    """Before this process ends: its trial, where it was cut off between asking and telling, is another's to run."""
+    with shared.turn:
+        for trial in shared.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if trial.user_attrs.get("worker", {}).get("lock") == str(shared.worker.lock):
+                folder = Path(trial.user_attrs.get("folder", ""))
+                found = left(folder) if folder.name else None
+                again = TrialState.FAIL, None, {"reason": "it was interrupted", "dead": True}
+                _end(shared, trial._trial_id, found or again)
+        _queue_again(shared)
+
+
 def revive(shared: Shared, left: Callable[[Path], Ended | None]) -> None:
     """See to the running trials whose process has died. Hold `shared.turn`."""
     running = shared.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))

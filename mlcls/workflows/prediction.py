@@ -31,12 +31,8 @@ from mlcls.workflows.judging import SUBSET_NAMES
 from mlcls.workflows.splitting import select_rows
 
 SPLIT = "split.csv"
-MOST_LEARNED = (
-    "train",
-    "val",
-    None,
-    "test",
-)  # an image that one run had in its test and another never met is no test
+# an image that one run had in its test subset, and another never met, is of no test subset that both had
+MOST_LEARNED = ("train", "val", None, "test")
 OUT_OF_FOLD = (
     ". The members of an ensemble are each trained on the others' validation images: what it says of them is in its "
     "saved predictions, out of fold; leave --labels out"

@@ -28,7 +28,7 @@ from mlcls.reports.console_data import show_data
 from mlcls.reports.console_trials import TrialTable, show_seeds, show_trials
 from mlcls.reports.record import Record
 from mlcls.reports.trial_rows import SeedRow, TrialRow
-from mlcls.workflows.asking import count_over, next_trial
+from mlcls.workflows.asking import count_over, let_go, next_trial
 from mlcls.workflows.best_again import BEST_FOLDER, train_again
 from mlcls.workflows.checks import check_names
 from mlcls.workflows.data import LabelledImages, gather, subset_counts
@@ -133,8 +133,12 @@ def search(
             ) as shared:
                 agree(shared, facts)
                 plan_trials(shared, planned)
-                _run_all(told, shared)
-                return _close(told, shared, seeds)
+                try:
+                    _run_all(told, shared)
+                    return _close(told, shared, seeds)
+                finally:
+                    stop.leaving = True  # a second Ctrl-C on the way out costs no trial
+                    let_go(shared, lambda folder: left_in(folder, metric))
         except KeyboardInterrupt as error:
             stop.leaving = True
             said = str(error) or "interrupted"
