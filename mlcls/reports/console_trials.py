@@ -83,15 +83,15 @@ def _print_table(console: Console, shown: Sequence[TrialRow], rows: Sequence[Tri
     columns.append(Column("val loss" if short else "Best Validation Loss"))
     columns += [Column("val mAP"), Column("epochs", drop=_DROPS["epochs"])]
     columns += [Column("s" if short else "seconds", drop=_DROPS["seconds"], name="seconds")]
-    columns.append(
-        Column("state", text=True, drop=99 if {row.state for row in shown} == {"complete"} else 48)
-    )
+    told = not short or {row.state for row in shown} != {"complete"}
+    columns += [Column("state", text=True, drop=48)] * told
     cells: list[list[Cell]] = []
     for place, row in enumerate(shown):
         style = "bold green" if place == 0 and row.state == "complete" else _STYLES[row.state]
         values = [trial_name(row, short), *(setting(row.settings.get(name)) for name in names)]
         values += [figure(row.val_loss, 4), figure(row.val_map), count(row.epochs)]
-        cells.append([(value, style) for value in [*values, figure(row.seconds, 0), row.state]])
+        values += [figure(row.seconds, 0), *[row.state] * told]
+        cells.append([(value, style) for value in values])
     return print_grid(console, columns, cells)
 
 
@@ -222,4 +222,4 @@ class TrialTable:
         say(inner, line, indent=2)
         file = inner.file
         assert isinstance(file, io.StringIO)
-        return Text.from_ansi(file.getvalue())
+        return Text.from_ansi(file.getvalue().rstrip("\n"))

@@ -127,6 +127,14 @@ def _belonging(readable: Readable) -> tuple[Alike, NDArray[np.int64]]:
 
 def read_recipe_table(recipe: Recipe, labels: Any = None) -> LabelTable:
     """The table that the recipe names, or all of its tables as one."""
+    others = {"val": recipe.val_labels, "test": recipe.test_labels}
+    if any(others.values()) and recipe.split.startswith(
+        "column:"
+    ):  # a file can tell of the images of all tables
+        raise RecipeError(
+            f"--split {recipe.split}: the subsets come from --val-labels and --test-labels already; "
+            "give either these tables or --split"
+        )
     main = recipe.labels if labels is None else labels
     images = recipe.images
     if isinstance(main, str) and main.startswith("demo:"):
@@ -147,14 +155,8 @@ def read_recipe_table(recipe: Recipe, labels: Any = None) -> LabelTable:
         "group_column": recipe.group_column,
     }
     table = read_table(main, images, subset_column=column, **options)
-    others = {"val": recipe.val_labels, "test": recipe.test_labels}
     if not any(others.values()):
         return table
-    if recipe.split.startswith(("column:", "file:")):
-        raise RecipeError(
-            f"--split {recipe.split}: the subsets come from --val-labels and --test-labels already; "
-            "give either these tables or --split"
-        )
     tables = {"train": table}
     for subset, path in others.items():
         if path:

@@ -67,7 +67,7 @@ def learn(
     """Run the epochs; keep the best one's weights; stop when patience runs out in the last stage.
 
     Args:
-        on_epoch: called after each epoch's validation, when the classifier holds that epoch's weights.
+        on_epoch: called after each epoch's validation with its figures.
         saver: keeps checkpoints; its progress says where to go on.
         stop: asked after each step whether to end here.
         finish: end here, with the best epoch so far.
