@@ -1,7 +1,6 @@
 """The flags of the label table through the command line: what inspect shows and what train trains on."""
 
 import json
-import re
 from pathlib import Path
 
 import cv2
@@ -168,13 +167,10 @@ def test_a_split_beside_tables_of_their_own_is_refused_or_told(
     flags = ["--labels", str(table), "--val-labels", str(val), "--images", str(images)]
     assert inspect.main([*flags, "--split", "column:subset"]) == 2
     assert "--val-labels" in capsys.readouterr().err
-    names = [
-        f"{subset}/{n}.png" for subset, rows in (("train", range(6)), ("val", range(6, 12))) for n in rows
-    ]
-    subsets = "".join(f"{name},{'train' if number % 3 else 'val'}\n" for number, name in enumerate(names))
+    subsets = "".join(f"{n}.png,{'train' if n % 3 else 'val'}\n" for n in range(12))
     (tmp_path / "split.csv").write_text("image,subset\n" + subsets)
     assert inspect.main([*flags, "--split", f"file:{tmp_path / 'split.csv'}"]) == 0
-    assert re.search(r"train 8\b.*val 4\b|8 train.*4 val|train.*8.*val.*4", capsys.readouterr().out, re.S)
+    assert "50.0%    4/4  2/2" in capsys.readouterr().out
     assert inspect.main([*flags, "--split", "0.1,0.1,0.8"]) == 0
     assert "is not used" in capsys.readouterr().out
 
