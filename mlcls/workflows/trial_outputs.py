@@ -155,7 +155,8 @@ def write_report(
 
     rows, maximize = rows_of(shared, base, metric), MAXIMIZED[metric]
     trials_history(out / HISTORY, rows, metric=metric, maximize=maximize)
-    pictures = [_picture(out / HISTORY, "The search", "Each trial's figure, and how its epochs came to it.")]
+    about = f"A trial's figure is that of the epoch whose weights it kept, by {base.monitor}; it may have had better ones."
+    pictures = [_picture(out / HISTORY, "The search", about)]
     best = best_trial(shared)
     if best is not None:
         varied = {name: isinstance(one, Range) and one.log for name, one in shared.space.items()}
