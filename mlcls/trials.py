@@ -35,7 +35,7 @@ def _trials(argv: Sequence[str] | None) -> int:
     flags = recipe_flags(arguments)
     recipe = build_recipe(arguments.recipe, **flags)
 
-    from mlcls.workflows.trials import search
+    from mlcls.workflows.search.trials import search
 
     given = sys.argv[1:] if argv is None else argv
     search(

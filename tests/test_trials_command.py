@@ -14,7 +14,7 @@ from toy_data import write_toy
 
 from mlcls import Predictor, train, trials
 from mlcls.bundle.files import load_bundle
-from mlcls.workflows import study
+from mlcls.workflows.search import study
 
 BASE = [
     "--labels", "labels.txt", "--backbone", "cnn4", "--backbone-args", "widths=(8,16,16)", "--weights", "none",
@@ -205,7 +205,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_trial_is_run_again(here: Path) -> None
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("where", ["mlcls.workflows.one_trial.tell", "mlcls.workflows.one_trial.same_before"])
+@pytest.mark.parametrize("where", ["mlcls.workflows.search.one_trial.tell", "mlcls.workflows.search.one_trial.same_before"])
 def test_ctrl_c_between_two_trials_costs_none(
     here: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:

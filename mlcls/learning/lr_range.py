@@ -24,7 +24,6 @@ STEPS = 100
 DIVERGED = 4.0  # times the lowest loss so far, at which the test ends
 _SPAN = 0.04  # of the whole range in decades: the width of the window that lines are fitted in
 _SURE = 3.5  # standard errors that a slope must lie below 0
-_LEAST = 0.02  # of the first loss: a lesser fall is none
 _LEAST = 0.005  # of the first loss: a lesser fall is none
 _FEWEST = 10  # steps; of fewer nothing can be said
 _NORMAL = 1.4826  # standard deviation over median of a normal distribution's absolute values

@@ -150,13 +150,19 @@ def check_recipe(before: Mapping[str, Any], now: Recipe, names: Sequence[str] | 
         names: the settings to look at; None for all.
 
     Raises:
-        BundleError: naming every setting that differs.
+        BundleError: naming every setting that differs, or that the version of then did not have.
     """
     values = recipe_values(now)
+    unheard = [flag_of(name) for name in values if name not in before and name not in FREE]
+    if unheard:
+        raise BundleError(
+            f"--resume: the run was begun by another version of mlcls, which had no {_some(unheard)}; go on with the "
+            "version that began it, or train anew with --overwrite"
+        )
     faults = [
-        f"{flag_of(name)}: {_shown(before.get(name))} then, {_shown(values[name])} now"
+        f"{flag_of(name)}: {_shown(before[name])} then, {_shown(values[name])} now"
         for name in (values if names is None else names)
-        if name not in FREE and before.get(name) != values[name]
+        if name not in FREE and before[name] != values[name]
     ]
     if faults:
         raise BundleError(

@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 from torch.optim import Optimizer
 
+from mlcls.errors import RecipeError
 from mlcls.learning.batchnorm import moving_buffers
 from mlcls.learning.epochs import Stage
 from mlcls.learning.lr_range import (
@@ -32,8 +33,6 @@ from mlcls.workflows.checks import check_names
 from mlcls.workflows.data import gather, subset_counts
 from mlcls.workflows.epochs import running_feed
 from mlcls.workflows.setup import Setup, preprocessing_for, set_up
-
-PROBE = 4  # batches that the loss is followed on: they cost as much again as the steps
 
 PROBE = 4  # batches that the loss is followed on: they cost as much again as the steps
 
@@ -133,15 +132,20 @@ def _steps(setup: Setup) -> Generator[list[Batch]]:
     group: list[Batch] = []
     epoch = 0
     while True:
+        is_known = False
         for batch in changed(feed.train(epoch), changes, epoch):
             if bool(torch.isnan(batch[1]).all()):
                 continue
-            if bool(torch.isnan(batch[1]).all()):
-                continue
+            is_known = True
             group.append(batch)
             if len(group) == recipe.accumulate:
                 yield group
                 group = []
+        if not is_known:
+            raise RecipeError(
+                f"--find-lr: in epoch {epoch} no batch has a known label: without --mixup and --cutmix more are known, "
+                "and so with a larger --batch-size"
+            )
         epoch += 1
 
 

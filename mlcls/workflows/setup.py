@@ -18,6 +18,7 @@ from mlcls.images.dataset import Batches, ImageDataset, Transform, evaluation_ba
 from mlcls.images.preprocess import Preprocessing
 from mlcls.learning.epochs import Stage
 from mlcls.learning.losses import Loss, build_loss, pos_weight_from, takes_pos_weight
+from mlcls.learning.mixing import growing_size
 from mlcls.learning.optimizers import build_optimizer
 from mlcls.learning.schedules import Schedule, build_schedule
 from mlcls.learning.shelf import Shelf
@@ -101,7 +102,7 @@ def set_up(
     order = unfreezing_order(classifier.backbone) if recipe.unfreeze == GRADUAL else (recipe.unfreeze,)
     set_trainable(classifier, order[-1])  # a wrong name is told now, not when its stage begins
     plans = stage_plans(recipe, order)
-    _check_first_size(recipe, classifier, preprocessing.image_size)
+    _check_first_size(recipe, classifier, preprocessing.image_size, plans)
     # a rectangle is put into pixels: what the frozen part made of an image has no place for it
     cuts = find_cuts(classifier, plans, preprocessing.image_size, 0 if recipe.cutmix else recipe.views)
     if earlier is None:
@@ -284,8 +285,8 @@ def _load(classifier: Classifier, earlier: Earlier, weights: Mapping[str, Tensor
         ) from error
 
 
-def _check_first_size(recipe: Recipe, classifier: Classifier, image_size: int) -> None:
-    """Refuse a size of the first epochs that the network does not take."""
+def _check_first_size(recipe: Recipe, classifier: Classifier, image_size: int, plans: Sequence[Plan]) -> None:
+    """Refuse a first size from which the images grow through one that the network does not take."""
     size = recipe.first_image_size
     if size is None:
         return
@@ -293,18 +294,24 @@ def _check_first_size(recipe: Recipe, classifier: Classifier, image_size: int) -
         raise RecipeError(
             f"--first-image-size: {size} is larger than the images are ({image_size}, --image-size)"
         )
-    image = torch.zeros(1, 3, size, size, dtype=torch.uint8)
-    try:
-        predict_logits(
-            classifier,
-            [(image, torch.zeros(1, 1), torch.zeros(1, dtype=torch.int64))],
-            _device_of(classifier),
-        )
-    except (AssertionError, RuntimeError, ValueError) as error:
-        raise RecipeError(
-            f"--first-image-size {size}: {recipe.backbone} does not take images of that size "
-            f"({' '.join(str(error).split())[:200]}); leave the flag out, or try a multiple of 32"
-        ) from error
+    sides = {
+        growing_size(epoch, epochs=epochs, first=size, full=image_size)
+        for _, _, _, epochs in plans
+        for epoch in range(epochs)
+    }
+    for side in sorted(sides):
+        image = torch.zeros(1, 3, side, side, dtype=torch.uint8)
+        try:
+            predict_logits(
+                classifier,
+                [(image, torch.zeros(1, 1), torch.zeros(1, dtype=torch.int64))],
+                _device_of(classifier),
+            )
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise RecipeError(
+                f"--first-image-size {size}: {recipe.backbone} does not take images of {side} px "
+                f"({' '.join(str(error).split())[:200]}); leave the flag out, or try a multiple of 32"
+            ) from error
 
 
 def _device_of(classifier: Classifier) -> torch.device:
@@ -316,6 +323,11 @@ def _model_notes(recipe: Recipe, classifier: Classifier, feeds: Sequence[Feed]) 
     if left_out:
         shown = ", ".join(left_out[:4]) + (f" and {len(left_out) - 4} more" if len(left_out) > 4 else "")
         notes.append(f"of the weights, {classifier.weights.loaded} tensors were loaded; left out: {shown}")
+    if recipe.cutmix and recipe.views:
+        notes.append(
+            "--cutmix trains on pixels: what the frozen part makes of them is computed in every epoch anew, and "
+            "--views does nothing"
+        )
     if recipe.first_image_size is not None and all(feed.rest is not None for feed in feeds):
         notes.append(
             "--first-image-size changes nothing: every stage trains on what its frozen part made of the images, not on "

@@ -10,6 +10,7 @@ import torch
 from toy_data import TINY
 
 from mlcls import Recipe
+from mlcls.errors import RecipeError
 from mlcls.train import main
 from mlcls.workflows.lr_search import find_lr
 
@@ -108,3 +109,22 @@ def test_the_other_options_of_a_training_count(toy: Path, tmp_path: Path) -> Non
         )
     )
     assert len({plain, mixed, counted}) == 3
+
+
+def test_it_says_so_where_mixing_leaves_no_label_known(tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    lines = ["image_name a b"]
+    for number in range(12):
+        picture = chance.integers(0, 255, (16, 16, 3), dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / f"{number}.png"), picture)
+        lines.append(
+            f"{number}.png {number // 2 % 2} NA" if number % 2 else f"{number}.png NA {number // 2 % 2}"
+        )
+    table = tmp_path / "labels.txt"
+    table.write_text("\n".join(lines), encoding="utf-8")
+    subsets = ["train"] * 2 + ["val"] * 5 + ["test"] * 5
+    rows = "".join(f"{number}.png,{subset}\n" for number, subset in enumerate(subsets))
+    (tmp_path / "split.csv").write_text("image,subset\n" + rows, encoding="utf-8")
+    made = recipe(table, images=str(tmp_path), split=f"file:{tmp_path / 'split.csv'}", mixup=1.0)
+    with pytest.raises(RecipeError, match="no batch has a known label"):
+        find_lr(made, tmp_path / "lr.png", steps=10)

@@ -16,11 +16,12 @@ import pytest
 from toy_data import TINY, write_toy
 
 from mlcls import Predictor, evaluate, fit, predict, train
-from mlcls.errors import Interrupted
+from mlcls.errors import BundleError, Interrupted
 from mlcls.learning import epochs as learning_epochs
 from mlcls.learning.checkpoint import read_checkpoint
-from mlcls.recipe import build_recipe
+from mlcls.recipe import Recipe, build_recipe, recipe_values
 from mlcls.workflows import epochs as workflow_epochs
+from mlcls.workflows.identity import check_recipe
 
 # which arithmetic is faster is measured, and told: two runs on a busy machine may find different things
 FLAGS = [
@@ -194,6 +195,13 @@ def test_other_workers_and_memory_may_be_used_and_nothing_else(
         settings.pop("workers")
         settings.pop("cache_gb")
     assert again == whole
+
+
+def test_a_run_that_a_version_with_fewer_settings_began_is_refused_as_that() -> None:
+    before = recipe_values(Recipe())
+    del before["mixup"]
+    with pytest.raises(BundleError, match=r"another version of mlcls, which had no --mixup;"):
+        check_recipe(before, Recipe())
 
 
 def test_other_data_are_refused_by_name(

@@ -11,18 +11,18 @@ import pytest
 from optuna.trial import TrialState
 
 from mlcls.errors import RecipeError
-from mlcls.workflows import asking
-from mlcls.workflows.asking import ATTEMPTS, Ended, count_over, give_back, next_trial, revive, tell
-from mlcls.workflows.search_space import Choices, Planned, Range, Space
-from mlcls.workflows.study import Shared, agree, open_study, plan
+from mlcls.workflows.search import asking
+from mlcls.workflows.search.asking import ATTEMPTS, Ended, count_over, give_back, next_trial, revive, tell
+from mlcls.workflows.search.search_space import Choices, Planned, Range, Space
+from mlcls.workflows.search.study import Shared, agree, open_study, plan
 
 SPACE: Space = {"lr_finetune": Range(1e-5, 1e-2, log=True), "optimizer": Choices(("adam", "sgd"))}
 DIES = """
 import os, sys
 from pathlib import Path
-from mlcls.workflows.asking import next_trial
-from mlcls.workflows.search_space import Choices, Range
-from mlcls.workflows.study import open_study
+from mlcls.workflows.search.asking import next_trial
+from mlcls.workflows.search.search_space import Choices, Range
+from mlcls.workflows.search.study import open_study
 space = {"lr_finetune": Range(1e-5, 1e-2, log=True), "optimizer": Choices(("adam", "sgd"))}
 with open_study(sys.argv[1], "t", Path(sys.argv[2]), space, metric="val_map", seed=0, warmup=0) as shared:
     for _ in range(int(sys.argv[3])):

@@ -8,7 +8,7 @@ import pytest
 from mlcls.errors import RecipeError
 from mlcls.models.heads import HEADS
 from mlcls.recipe import Recipe
-from mlcls.workflows.search_space import (
+from mlcls.workflows.search.search_space import (
     HEADS_DROPOUT,
     Choices,
     Range,

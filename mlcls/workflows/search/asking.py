@@ -21,8 +21,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from mlcls.bundle.lock import hold_folder
 from mlcls.bundle.unfinished import CHECKPOINT, LOCK, remove_checkpoint
 from mlcls.errors import BundleError, MlclsError
-from mlcls.workflows.search_space import Range, Space
-from mlcls.workflows.study import STARTUP, Shared
+from mlcls.workflows.search.search_space import Range, Space
+from mlcls.workflows.search.study import STARTUP, Shared
 
 PULSE = 60.0  # seconds between two signs of life of a trial
 LOST = 900.0  # seconds without one after which a trial of another machine counts as dead; clocks may differ a little

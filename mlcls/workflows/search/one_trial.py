@@ -17,11 +17,11 @@ from mlcls.errors import NumericalError, RecipeError, is_out_of_memory
 from mlcls.recipe import Recipe
 from mlcls.reports.console_trials import TrialTable
 from mlcls.reports.record import EpochFigures, Record
-from mlcls.workflows.asking import Ended, give_back, pulse, same_before, tell
-from mlcls.workflows.best_again import record_in
 from mlcls.workflows.finishing import FAILED
-from mlcls.workflows.study import Shared
-from mlcls.workflows.trial_outputs import recipe_of_trial, trial_folder
+from mlcls.workflows.search.asking import Ended, give_back, pulse, same_before, tell
+from mlcls.workflows.search.best_again import record_in
+from mlcls.workflows.search.study import Shared
+from mlcls.workflows.search.trial_outputs import recipe_of_trial, trial_folder
 
 
 class _Dropped(BaseException):

@@ -16,8 +16,8 @@ from mlcls import durable
 from mlcls.recipe import Recipe, recipe_toml, recipe_values
 from mlcls.reports.html import Picture
 from mlcls.reports.trial_rows import TABLE, SeedRow, TrialRow
-from mlcls.workflows.search_space import Range, apply_values
-from mlcls.workflows.study import MAXIMIZED, Shared
+from mlcls.workflows.search.search_space import Range, apply_values
+from mlcls.workflows.search.study import MAXIMIZED, Shared
 
 CSV, BEST, REPORT = "trials.csv", "best.toml", "report.html"
 HISTORY, SETTINGS, IMPORTANCE = "trials_history.png", "trials_settings.png", "trials_importance.png"

@@ -15,7 +15,7 @@ import optuna
 
 from mlcls.bundle.lock import hold_folder
 from mlcls.errors import RecipeError
-from mlcls.workflows.search_space import Planned, Space
+from mlcls.workflows.search.search_space import Planned, Space
 
 _BEGIN = b'{"op_code"'  # of every line of a journal
 STARTUP = 5  # trials drawn at random, of which none is cut off, before the others are held against them

@@ -28,13 +28,13 @@ from mlcls.reports.console_data import show_data
 from mlcls.reports.console_trials import TrialTable, show_seeds, show_trials
 from mlcls.reports.record import Record
 from mlcls.reports.trial_rows import SeedRow, TrialRow
-from mlcls.workflows.asking import count_over, let_go, next_trial
-from mlcls.workflows.best_again import BEST_FOLDER, train_again
 from mlcls.workflows.checks import check_names
 from mlcls.workflows.data import LabelledImages, gather, subset_counts
 from mlcls.workflows.identity import FREE, identity_of
-from mlcls.workflows.one_trial import Plan, left_in, run_trial
-from mlcls.workflows.search_space import (
+from mlcls.workflows.search.asking import count_over, let_go, next_trial
+from mlcls.workflows.search.best_again import BEST_FOLDER, train_again
+from mlcls.workflows.search.one_trial import Plan, left_in, run_trial
+from mlcls.workflows.search.search_space import (
     BUILT_IN,
     PUBLISHED,
     Planned,
@@ -46,13 +46,9 @@ from mlcls.workflows.search_space import (
     read_space,
     space_values,
 )
-from mlcls.workflows.setup import preprocessing_for
-from mlcls.workflows.shelf import open_shelf
-from mlcls.workflows.signals import heed_signals
-from mlcls.workflows.study import MAXIMIZED, Shared, agree, open_study
-from mlcls.workflows.study import plan as plan_trials
-from mlcls.workflows.training import Part, fit
-from mlcls.workflows.trial_outputs import (
+from mlcls.workflows.search.study import MAXIMIZED, Shared, agree, open_study
+from mlcls.workflows.search.study import plan as plan_trials
+from mlcls.workflows.search.trial_outputs import (
     BEST,
     CSV,
     REPORT,
@@ -62,6 +58,10 @@ from mlcls.workflows.trial_outputs import (
     write_report,
     write_tables,
 )
+from mlcls.workflows.setup import preprocessing_for
+from mlcls.workflows.shelf import open_shelf
+from mlcls.workflows.signals import heed_signals
+from mlcls.workflows.training import Part, fit
 
 JOURNAL, SPLIT = "trials.journal", "split.csv"
 IN_A_ROW = 5  # trials that fail one after the other before the search gives up
