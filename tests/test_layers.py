@@ -107,7 +107,9 @@ def test_importing_mlcls_is_light() -> None:
     assert not loaded_by("import mlcls; mlcls.Recipe") & (HEAVY | {"numpy"})
 
 
-@pytest.mark.parametrize("command", ["train", "predict", "tune_thresholds", "inspect", "evaluate", "compare"])
+@pytest.mark.parametrize(
+    "command", ["train", "predict", "tune_thresholds", "inspect", "evaluate", "compare", "trials"]
+)
 def test_help_imports_nothing_heavy(command: str) -> None:
     code = f"import mlcls.{command} as c\ntry: c.main(['--help'])\nexcept SystemExit: pass"
     assert not loaded_by(code) & (HEAVY | {"numpy"})

@@ -205,7 +205,9 @@ def test_ctrl_c_says_how_to_go_on_and_the_trial_is_run_again(here: Path) -> None
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("where", ["mlcls.workflows.search.one_trial.tell", "mlcls.workflows.search.one_trial.same_before"])
+@pytest.mark.parametrize(
+    "where", ["mlcls.workflows.search.one_trial.tell", "mlcls.workflows.search.one_trial.same_before"]
+)
 def test_ctrl_c_between_two_trials_costs_none(
     here: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
