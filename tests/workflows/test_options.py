@@ -106,13 +106,13 @@ def _end_at(patch: pytest.MonkeyPatch, module: Any, name: str, call: int) -> Non
     ("size", "first", "message"),
     [
         ("64", "128", "--first-image-size: 128 is larger than the images are (64, --image-size)"),
-        ("160", "64", "--first-image-size 64: test_vit.r160_in1k does not take images of 64 px"),
+        ("160", "64", "--first-image-size 64: deit_tiny_patch16_224 does not take images of 64 px"),
     ],
 )
 def test_a_first_size_that_the_network_does_not_take_is_refused(
     size: str, first: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = [*FLAGS, "--backbone", "test_vit.r160_in1k", "--image-size", size, "--first-image-size", first]
+    flags = [*FLAGS, "--backbone", "deit_tiny_patch16_224", "--image-size", size, "--first-image-size", first]
     assert train.main([*flags, "--out", "never"]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
     assert not Path("never").exists()
