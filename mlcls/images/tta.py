@@ -87,6 +87,8 @@ def tta_views(names: str) -> tuple[View, ...]:
     if asked == [NONE]:
         return (as_it_is,)
     for name in asked:
+        if name == NONE:
+            raise RecipeError(f"--tta {names}: '{NONE}' stands alone, not among views")
         if name not in VIEWS:
             raise RecipeError(f"--tta: unknown view '{name}'; {suggest(name, [NONE, *VIEWS])}")
         if asked.count(name) > 1:

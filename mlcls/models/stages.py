@@ -10,6 +10,7 @@ from torch import nn
 from mlcls.errors import RecipeError
 from mlcls.models.classifier import Classifier
 
+_WORDS = ("none", "last", "all", "gradual")  # of `--unfreeze`; gradual is a way through several of the others
 MOST_STEPS = 5  # of gradual unfreezing, as many as a ResNet has: of more blocks, each step takes several
 
 
@@ -148,15 +149,17 @@ def _unfrozen_names(backbone: nn.Module, unfreeze: str | Sequence[str]) -> tuple
 
 
 def _checked_name(backbone: nn.Module, name: str) -> str:
-    if name in ("all", "none"):
+    if name in _WORDS:
         raise RecipeError(f"--unfreeze: '{name}' stands alone, not among module names")
     modules = {key: module for key, module in backbone.named_modules() if key and _has_parameters(module)}
     if name in modules:
         return name
-    near = difflib.get_close_matches(name, modules, n=1)
+    near = difflib.get_close_matches(name, [*_WORDS, *modules], n=1)
     top = ", ".join(key for key in modules if "." not in key)
     reason = "has no parameters" if name in dict(backbone.named_modules()) else "is no module of the backbone"
-    hint = f"did you mean '{near[0]}'?" if near else f"expected none, last, all, or modules such as: {top}"
+    hint = (
+        f"did you mean '{near[0]}'?" if near else f"expected {', '.join(_WORDS)}, or modules such as: {top}"
+    )
     raise RecipeError(f"--unfreeze: '{name}' {reason}; {hint}")
 
 

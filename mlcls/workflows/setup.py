@@ -323,6 +323,10 @@ def _model_notes(recipe: Recipe, classifier: Classifier, feeds: Sequence[Feed]) 
     if left_out:
         shown = ", ".join(left_out[:4]) + (f" and {len(left_out) - 4} more" if len(left_out) > 4 else "")
         notes.append(f"of the weights, {classifier.weights.loaded} tensors were loaded; left out: {shown}")
+    if (recipe.mixup or recipe.cutmix) and recipe.batch_size == 1:
+        notes.append(
+            "--mixup and --cutmix change nothing: in a batch of one image there is no other to mix it with"
+        )
     if recipe.cutmix and recipe.views:
         notes.append(
             "--cutmix trains on pixels: what the frozen part makes of them is computed in every epoch anew, and "

@@ -67,7 +67,7 @@ def test_what_each_view_shows() -> None:
         ("flop", "--tta: unknown view 'flop'; did you mean 'flip'?"),
         ("", "--tta: unknown view ''"),
         ("flip,", "--tta: unknown view ''"),
-        ("none,flip", "--tta: unknown view 'none'"),
+        ("none,flip", "--tta none,flip: 'none' stands alone"),
         ("os:system", "expected one of: none, flip, zoom, rot90"),
         ("flip,zoom,flip", "'flip' stands there twice"),
     ],

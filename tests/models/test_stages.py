@@ -174,9 +174,14 @@ def test_module_names_as_a_list_or_joined_by_commas() -> None:
     ("unfreeze", "message"),
     [
         ("layer5", "--unfreeze: 'layer5' is no module of the backbone; did you mean 'layer"),
-        ("xyz", "--unfreeze: 'xyz'.*expected none, last, all, or modules such as: conv1, bn1, layer1"),
+        (
+            "xyz",
+            "--unfreeze: 'xyz'.*expected none, last, all, gradual, or modules such as: conv1, bn1, layer1",
+        ),
         ("maxpool", "--unfreeze: 'maxpool' has no parameters"),
         ("layer4,all", "--unfreeze: 'all' stands alone"),
+        ("layer4,gradual", "--unfreeze: 'gradual' stands alone"),
+        ("gradul", "did you mean 'gradual'"),
         ("layer4,", "--unfreeze: ''"),
         ("", "--unfreeze: ''"),
     ],
