@@ -96,13 +96,13 @@ def report_html(
     if entry is None:
         raise ValueError(f"the record has no evaluation of the {SUBSETS[subset]} subset")
     calibration = mapping(getattr(record, "calibration", None))
-    style, script = _part("report.css"), _part("report.js")
+    style, script = template_part("report.css"), template_part("report.js")
     scores, run = _scores(entry, record, calibration), _run(record, subsets, subset, what)
     page = _template().render(
         title=title or "Classifier report",
         source=source,
         images=evaluated_on(subset, entry, what),
-        policy=_policy(style, script),
+        policy=content_policy(style, script),
         style=Markup(style),
         script=Markup(script),
         entry=entry,
@@ -115,7 +115,7 @@ def report_html(
         calibration=calibration,
         errors=[_shown(one) for one in errors],
         pictured=any(one.thumbnail is not None for one in errors),
-        pictures=[{"of": one, "uri": _uri(one.png), "size": _size(one.png)} for one in pictures],
+        pictures=[{"of": one, "uri": data_uri(one.png), "size": picture_size(one.png)} for one in pictures],
     )
     return page.lstrip()
 
@@ -184,11 +184,11 @@ def _shown(error: ConfidentError) -> dict[str, Any]:
         "label": "present" if error.label else "absent",
         "probability": figure(error.probability, 2),
         "threshold": figure(error.threshold, 2),
-        "uri": None if error.thumbnail is None else _uri(error.thumbnail),
+        "uri": None if error.thumbnail is None else data_uri(error.thumbnail),
     }
 
 
-def _uri(picture: bytes) -> str:
+def data_uri(picture: bytes) -> str:
     """A data: address of a PNG or JPEG."""
     kind = "png" if picture.startswith(_PNG) else "jpeg" if picture.startswith(_JPEG) else None
     if kind is None:
@@ -196,7 +196,7 @@ def _uri(picture: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}"
 
 
-def _size(picture: bytes) -> tuple[int, int] | None:
+def picture_size(picture: bytes) -> tuple[int, int] | None:
     """Width and height of a PNG, so that the page does not jump while pictures are decoded."""
     if not picture.startswith(_PNG) or len(picture) < 24:
         return None
@@ -204,7 +204,7 @@ def _size(picture: bytes) -> tuple[int, int] | None:
     return width, height
 
 
-def _policy(style: str, script: str) -> str:
+def content_policy(style: str, script: str) -> str:
     """A Content-Security-Policy: nothing is loaded, and only this style and this script are obeyed."""
     digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
     return (
@@ -214,7 +214,7 @@ def _policy(style: str, script: str) -> str:
 
 
 @lru_cache(maxsize=4)
-def _part(file: str) -> str:
+def template_part(file: str) -> str:
     """A file beside the template, with plain newlines: what the browser takes the digest of."""
     return files("mlcls.reports").joinpath("templates", file).read_text(encoding="utf-8")
 
@@ -226,15 +226,15 @@ def _template() -> "jinja2.Template":
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
-        finalize=_clean,
+        finalize=safe_text,
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
     )
-    return environment.from_string(_part("report.html.j2"))
+    return environment.from_string(template_part("report.html.j2"))
 
 
-def _clean(value: Any) -> Any:
+def safe_text(value: Any) -> Any:
     """What is put into the page: a text without characters that HTML cannot hold or that turn its direction.
 
     They become escapes (`\\x00`, `\\u202e`), as do halves of surrogate pairs, which UTF-8 cannot hold.

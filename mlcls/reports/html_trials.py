@@ -10,7 +10,7 @@ from markupsafe import Markup
 import mlcls
 from mlcls.reports.console import figure, plural
 from mlcls.reports.console_trials import FIGURES, setting, trial_name
-from mlcls.reports.html import Picture, _clean, _part, _policy, _size, _uri
+from mlcls.reports.html import Picture, content_policy, data_uri, picture_size, safe_text, template_part
 from mlcls.reports.html_run import recipe_table
 from mlcls.reports.html_table import Cell, Column, Table, name, number, whole
 from mlcls.reports.trial_rows import TABLE, SeedRow, TrialRow, best_first
@@ -45,7 +45,7 @@ def trials_html(
     """
     ranked = best_first(rows, maximize)
     best = ranked[0] if ranked and ranked[0].state == "complete" else None
-    style, script = _part("report.css"), _part("report.js")
+    style, script = template_part("report.css"), template_part("report.js")
     sections = {"trials": "Trials"}
     sections |= {"seeds": "The best one again"} if seeds else {}
     sections |= {"pictures": "Pictures"} if pictures else {}
@@ -54,7 +54,7 @@ def trials_html(
         title=title,
         version=mlcls.__version__,
         what=_what(ranked),
-        policy=_policy(style, script),
+        policy=content_policy(style, script),
         style=Markup(style),
         script=Markup(script),
         sections=sections,
@@ -68,7 +68,7 @@ def trials_html(
             if row.reason and row.state in ("again", "failed")
         ],
         seeds=seeds_table(seeds) if seeds else None,
-        pictures=[{"of": one, "uri": _uri(one.png), "size": _size(one.png)} for one in pictures],
+        pictures=[{"of": one, "uri": data_uri(one.png), "size": picture_size(one.png)} for one in pictures],
         recipe=recipe_table(recipe) if recipe else None,
         command=command,
     )
@@ -195,9 +195,9 @@ def _template() -> "jinja2.Template":
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
-        finalize=_clean,
+        finalize=safe_text,
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
     )
-    return environment.from_string(_part("trials.html.j2"))
+    return environment.from_string(template_part("trials.html.j2"))

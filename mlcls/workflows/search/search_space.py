@@ -323,7 +323,9 @@ def _refused(recipe: Recipe, name: str, one: Range | Choices) -> list[str]:
 
 
 def _line_of(toml: str, name: str) -> str:
-    for number, line in enumerate(toml.splitlines(), start=1):
-        if line.replace(" ", "").replace('"', "").strip().startswith((f"[{name}]", f"{name}=")):
-            return f", line {number}"
+    lines = [line.replace(" ", "").replace('"', "") for line in toml.splitlines()]
+    for begin in (f"[{name}]", f"{name}="):  # first its own table: `log` is a key of others too
+        for number, line in enumerate(lines, start=1):
+            if line.startswith(begin):
+                return f", line {number}"
     return ""
