@@ -15,7 +15,7 @@ from mlcls.bundle.files import METRICS, load_bundle, read_verified
 from mlcls.bundle.lock import hold_folder
 from mlcls.bundle.staging import prepare_folder
 from mlcls.bundle.unfinished import MANIFEST, how_to_go_on, is_unfinished, remove_checkpoint
-from mlcls.errors import BundleError, Interrupted, MlclsError, NumericalError, RecipeError
+from mlcls.errors import BundleError, ImageError, Interrupted, MlclsError, NumericalError, RecipeError
 from mlcls.images.preprocess import Preprocessing
 from mlcls.learning.checkpoint import Checkpoint
 from mlcls.learning.shelf import Shelf
@@ -119,7 +119,9 @@ def fit(
                     return _finished_before(out, aside)
                 if resume and checkpoint is None:
                     _say_that_none_stands(out, aside, finish)
-                run = Run(out, console, aside, stop, command, started, finish, on_epoch, score_test, part, shelf)
+                run = Run(
+                    out, console, aside, stop, command, started, finish, on_epoch, score_test, part, shelf
+                )
                 if has_folds(given.recipe, checkpoint):
                     from mlcls.workflows.folds import fit_folds  # which calls `fit` for each of its members
 
@@ -268,7 +270,15 @@ def _run(run: Run, given: Given, checkpoint: Checkpoint | None) -> Record:
         learned = learn(setup, console, on_epoch, saver=saver, stop=run.stop, finish=run.finish)
     finally:
         saver.wait()  # nothing writes to the folder any more when another run may
-    learned = refine(setup, saver.first, saver.progress.ingredients, learned)
+    try:
+        learned = refine(setup, saver.first, saver.progress.ingredients, learned)
+    except (
+        ImageError,
+        OSError,
+    ) as error:  # an image that was there before is gone, and the last checkpoint stands
+        if run.part is not None or not is_unfinished(run.out):
+            raise
+        raise ImageError(f"{error}; once it is there again, go on with: {how_to_go_on(run.out)}") from error
     record = dataclasses.replace(
         record,
         epochs=learned.epochs,

@@ -12,6 +12,7 @@ from toy_data import TINY, write_toy
 from mlcls import train
 from mlcls.learning import epochs as learning_epochs
 from mlcls.workflows import epochs as workflow_epochs
+from mlcls.workflows import training
 
 FLAGS = [
     "--labels", "labels.txt", *TINY, "--precision", "fp32", "--epochs", "4", "--unfreeze-epoch", "1",
@@ -131,3 +132,25 @@ def test_every_size_that_images_grow_through_is_tried_first(capsys: pytest.Captu
     assert train.main([*flags, "--out", "never"]) == 2
     told = " ".join(capsys.readouterr().err.split())
     assert "--first-image-size 40: test_vit.r160_in1k does not take images of 64 px" in told
+
+
+def test_images_that_vanish_before_the_views_are_seen_cost_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [*FLAGS, "--tta", "flip", "--image-cache-gb", "0"]
+    assert train.main([*flags, "--out", "whole"]) == 0
+    with monkeypatch.context() as patch:
+        refine = training.refine
+
+        def without_images(*arguments: Any) -> Any:
+            Path("images").rename("elsewhere")
+            return refine(*arguments)
+
+        patch.setattr(training, "refine", without_images)
+        assert train.main([*flags, "--out", "ended"]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "no such image" in told
+    assert "once it is there again, go on with: python -m mlcls.train --out ended --resume" in told
+    Path("elsewhere").rename("images")
+    assert train.main(["--out", "ended", "--resume"]) == 0
+    assert result("ended") == result("whole")
