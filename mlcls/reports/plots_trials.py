@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from mlcls.reports.picture import (
@@ -171,6 +171,9 @@ def settings_figure(
             continue
         if varied[names[i]]:
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=5))
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0e}".replace("e-0", "e-"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
         _draw_setting(axes, [row.settings.get(names[i]) for row in complete], values, maximize)
         axes.set_xlabel(text(names[i], 30), fontfamily=list(fonts()))
         if i % across == 0:
