@@ -59,7 +59,7 @@ def write_ensemble(
     with staged_bundle(out, manifest) as folder:
         stage_members(folder, members, folded.names)
         for member, name in zip(members, folded.names, strict=True):
-            _settle(folder / MEMBERS / name, out / MEMBERS / name, member)
+            _settle(folder / MEMBERS / name, out / MEMBERS / name, member, data)
         write_thresholds(folder / THRESHOLDS, judgement.thresholds)
         (folder / RECIPE).write_text(recipe_toml(recipe, _repeat(data, out)), encoding="utf-8")
         (folder / METRICS).write_text(to_json(record), encoding="utf-8")
@@ -87,25 +87,24 @@ def _is_of_the_disk(error: Exception, folder: Path) -> bool:
     return error.errno in FULL or (error.filename is not None and Path(error.filename).parent == folder)
 
 
-def _settle(staged: Path, place: Path, member: Bundle) -> None:
+def _settle(staged: Path, place: Path, member: Bundle, data: LabelledImages) -> None:
     """Have a staged member say where its split stands from now on, so that its recipe repeats it.
 
     Args:
         staged: its folder, whose files may be second names of the files that it was trained to: they are replaced.
         place: where it will stand.
+        data: of the run, which says whether a command could repeat it.
     """
     split = f"file:{place / 'split.csv'}"
     recipe = dataclasses.replace(Recipe(**read_recipe(str(staged / RECIPE))), split=split)
     record = from_json((staged / METRICS).read_bytes(), str(staged / METRICS))
     record = dataclasses.replace(record, recipe={**record.recipe, "split": split})
-    comment = (
-        f"repeats this member of folds: python -m mlcls.train --recipe {place / RECIPE} --out ANOTHER_FOLDER"
-    )
+    comment = _repeat(data, place, "member of folds")
     files = dict(member.manifest["files"])
     for name, text in ((RECIPE, recipe_toml(recipe, comment)), (METRICS, to_json(record))):
-        data = text.encode("utf-8")
-        durable.write_flushed(staged / name, data)
-        files[name] = digest_of(data)
+        content = text.encode("utf-8")
+        durable.write_flushed(staged / name, content)
+        files[name] = digest_of(content)
     durable.write_flushed(staged / MANIFEST, seal({**member.manifest, "files": files}))
 
 
@@ -118,10 +117,10 @@ def _write_folds(path: Path, names: Sequence[str], folded: Folded) -> None:
             writer.writerow([names[row], folded.names[fold]])
 
 
-def _repeat(data: LabelledImages, out: Path) -> str:
+def _repeat(data: LabelledImages, out: Path, what: str = "run") -> str:
     if data.table.report.source == "DataFrame":
-        return "of a run on a DataFrame: mlcls.fit(build_recipe(this file), labels=the same DataFrame) repeats it"
-    return f"repeats this run: python -m mlcls.train --recipe {out / RECIPE} --out ANOTHER_FOLDER"
+        return f"of a {what} on a DataFrame: mlcls.fit(build_recipe(this file), labels=the same DataFrame) repeats it"
+    return f"repeats this {what}: python -m mlcls.train --recipe {out / RECIPE} --out ANOTHER_FOLDER"
 
 
 def _draw(

@@ -391,3 +391,12 @@ def test_the_page_shows_the_members(here: Path, monkeypatch: pytest.MonkeyPatch)
     page = Path("out/report.html").read_text(encoding="utf-8")
     assert "fold-1" in page
     assert "mean member" in page
+
+
+def test_of_folds_on_a_dataframe_no_recipe_names_a_command(here: Path) -> None:
+    table = pd.read_csv("labels.txt", sep=" ")
+    fit(small(epochs=1, folds=2, resamples=0), labels=table, images=here / "images", out="run")
+    for place in (Path("run"), *Path("run/members").iterdir()):
+        comment = (place / "recipe.toml").read_text(encoding="utf-8").partition("\n")[0]
+        assert "labels=the same DataFrame" in comment
+        assert "mlcls.train" not in comment
