@@ -7,6 +7,7 @@ top, so that a test can let each of them fail.
 import contextlib
 import errno
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
@@ -54,15 +55,19 @@ def flush_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def write_flushed(path: Path, data: bytes | memoryview) -> None:
+def write_flushed(path: Path, data: bytes | memoryview | Iterable[bytes | memoryview]) -> None:
     """Write a file under its own name and wait until its data are on disk; an earlier one, or a link, is replaced.
+
+    Args:
+        data: all of it, or piece by piece.
 
     Raises:
         OSError: the disk is full, the folder cannot be written.
     """
     remove(path)  # a link that somebody left there is not followed
     with open(path, "xb", buffering=0) as file:
-        write_all(file, data)
+        for piece in [data] if isinstance(data, bytes | memoryview) else data:
+            write_all(file, piece)
         flush(file)
 
 

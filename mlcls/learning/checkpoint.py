@@ -6,19 +6,20 @@ and the old ones go when the new manifest stands. Whatever ends the process, the
 
 import contextlib
 import errno
+import hashlib
 import stat
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 from torch import Tensor
 
 from mlcls import durable
 from mlcls.errors import BundleError
+from mlcls.learning.streamed import pieces_of
 from mlcls.sealed import digest_of, seal, unseal
 
 FORMAT = 1
@@ -123,9 +124,15 @@ def _remove_all(folder: Path, names: Sequence[str]) -> None:
 
 
 def _write_tensors(folder: Path, name: str, tensors: Tensors) -> Kept:
-    data = safetensors.torch.save({key: tensor.contiguous() for key, tensor in tensors.items()})
-    durable.write_flushed(folder / name, data)
-    return Kept(name, digest_of(data))
+    digest = hashlib.sha256()
+
+    def told() -> Iterator[bytes | memoryview]:
+        for piece in pieces_of(tensors):
+            digest.update(piece)
+            yield piece
+
+    durable.write_flushed(folder / name, told())
+    return Kept(name, digest.hexdigest())
 
 
 def read_checkpoint(folder: Path) -> Checkpoint | None:
