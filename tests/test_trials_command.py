@@ -31,9 +31,20 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+# Bundles without their pictures and without ONNX, which take longer than these trainings.
+QUICK = """\
+import sys
+from mlcls import trials
+from mlcls.workflows import finishing
+finishing._draw = lambda *arguments: ""
+finishing._export = lambda *arguments: None
+sys.exit(trials.main())
+"""
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bundles without their pictures, which take longer than these trainings."""
+    """The same, in this process."""
     monkeypatch.setattr("mlcls.workflows.finishing._draw", lambda *arguments: "")
     monkeypatch.setattr("mlcls.workflows.finishing._export", lambda *arguments: None)
 
@@ -44,7 +55,7 @@ def rows(out: str = "trials") -> list[dict[str, str]]:
 
 
 def begin(*flags: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "mlcls.trials", *BASE, *flags]
+    command = [sys.executable, "-c", QUICK, *BASE, *flags]
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 

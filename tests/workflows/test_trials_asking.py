@@ -224,6 +224,16 @@ def test_a_database_that_cannot_be_opened_is_named(tmp_path: Path, url: str) -> 
         pass
 
 
+@pytest.mark.parametrize("place", ["folder", "file/x.journal", "/proc/x.journal"])
+def test_a_place_where_no_journal_can_be_is_refused_and_not_waited_for(tmp_path: Path, place: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("x")
+    storage = str(tmp_path / place)
+    with pytest.raises(RecipeError, match=r"--storage .*; name a"), opened(storage, str(tmp_path / "out")):
+        pass
+    assert (tmp_path / "file").read_text() == "x"
+
+
 def test_a_study_that_was_begun_otherwise_is_refused_with_all_that_differs(storage: str) -> None:
     with opened(storage) as shared:
         agree(shared, {"--epochs": 5, "--head": "mlp", "--metric": "val_map"})

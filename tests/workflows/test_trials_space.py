@@ -54,7 +54,7 @@ def test_every_fault_is_named_at_once_with_its_line(tmp_path: Path) -> None:
             "\n[epochs]\nlow = 5\n[weight_decay]\nlow = 0\nhigh = 1\nlog = true\n[seed]\nlow = 0\nhigh = 3\n"
             "[labels]\nchoices = ['a', 'b']\n[head]\nlow = 1\nhigh = 2\n[schedule_args]\nlow = 1\nhigh = 2\n"
             "[schedule]\nchoices = ['step', 'step']\n[mixup]\nlow = 0.5\nhigh = 0.5\nsteps = 2"
-            "\n[ema]\nlow = 0.9\nhigh = 0.5\n",
+            "\n[ema]\nlow = 0.9\nhigh = 0.5\n[log]\nchoices = ['csv', 'none']\n",
         )
     lines = str(caught.value).splitlines()
     for number, field, what in (
@@ -70,6 +70,7 @@ def test_every_fault_is_named_at_once_with_its_line(tmp_path: Path) -> None:
         (26, "schedule", "no two alike"),
         (28, "mixup", "'steps' is not one of"),
         (32, "ema", "expected low below high"),
+        (35, "log", "cannot be varied"),
     ):
         named = [line for line in lines if f"line {number}: {field}:" in line]
         assert len(named) == 1, (number, field)

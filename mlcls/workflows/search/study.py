@@ -84,6 +84,7 @@ def open_study(
     pruner = optuna.pruners.MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=warmup, n_min_trials=3)
     if not url:
         _check_begin(Path(storage))
+    _check_place(turn, storage if not url else str(out))
     with turn:
         kept = _database(storage) if url else _journal(Path(storage))
         try:
@@ -125,8 +126,24 @@ def _journal(path: Path) -> optuna.storages.JournalStorage:
         raise _no_journal(str(path), error) from error
 
 
+def _check_place(lock: filelock.BaseFileLock, said: str) -> None:
+    """Refuse a place where no lock can be written: to take one there could be tried for ever."""
+    try:
+        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+        with Path(lock.lock_file).open("ab"):
+            pass
+    except OSError as error:
+        raise RecipeError(
+            f"--storage {said}: cannot be written ({error.strerror}); name another file"
+        ) from error
+
+
 def _check_begin(path: Path) -> None:
     """Refuse, before anything is written, a file that is no journal."""
+    if path.is_dir():
+        raise RecipeError(
+            f"--storage {path}: a folder stands there; name a file in it, as {path / 'trials.journal'}"
+        )
     if not path.is_file():
         return
     with path.open("rb") as file:

@@ -212,7 +212,7 @@ def _warmup(recipe: Recipe) -> int:
 
 def _run_all(told: _Search, shared: Shared) -> None:
     """Trials until there are enough of them, or the time is over."""
-    failed, plan = 0, told.plan
+    failed, waits, plan = 0, False, told.plan
     maximize = MAXIMIZED[plan.metric]
     with TrialTable(told.console, metric=plan.metric, maximize=maximize, most=told.most) as table:
         while count_over(shared) < told.most:
@@ -221,6 +221,9 @@ def _run_all(told: _Search, shared: Shared) -> None:
                 return
             trial = next_trial(shared, told.most, lambda folder: left_in(folder, plan.metric))
             if trial is None:
+                if not waits:
+                    say(told.console, "the last trials run elsewhere: waiting for them")
+                waits = True
                 table.show(rows_of(shared, plan.base, plan.metric), 0)
                 time.sleep(POLL)  # others run the last ones: should one die, it is run here
                 continue
