@@ -110,7 +110,8 @@ def write_tables(out: Path, shared: Shared, base: Recipe, metric: str) -> list[T
         comment = (
             f"trial {best.number + 1} of a search, the best of {sum(row.state == 'complete' for row in rows)}: "
             f"{metric} {best.value:.6g}; it varied {', '.join(best.params)}\n"
-            f"repeats it: python -m mlcls.train --recipe {out / BEST} --out ANOTHER_FOLDER"
+            f"repeats it: python -m mlcls.train --recipe {out / BEST} --out ANOTHER_FOLDER\n"
+            "relative paths below count from the folder that the search was started in: train there"
         )
         text = recipe_toml(recipe_of_trial(base, best), comment)
         durable.write_whole(out / BEST, text.encode("utf-8"))
