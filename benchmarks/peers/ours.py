@@ -14,8 +14,9 @@ def main() -> None:
 
     from mlcls.models.forward import to_scores
     from mlcls.workflows.data import gather
-    from mlcls.workflows.epochs import learn, predict
+    from mlcls.workflows.epochs import learn
     from mlcls.workflows.setup import preprocessing_for, set_up
+    from mlcls.workflows.validating import predict
 
     console = Console(quiet=True)
     preprocessing = preprocessing_for(recipe)

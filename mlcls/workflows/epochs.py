@@ -1,7 +1,6 @@
 """The epochs of a run, from where they stand: each trained, validated, taken in, and kept; until they are over."""
 
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -14,16 +13,13 @@ from torch import Tensor
 from mlcls.errors import BundleError, ImageError, MlclsError, NumericalError, is_out_of_memory
 from mlcls.learning.averaging import Ingredient, keep_best
 from mlcls.learning.epochs import StepInfo, TrainedEpoch, run_epochs
-from mlcls.learning.losses import masked_loss
 from mlcls.learning.mixing import Change, build_changes, changed, growing_size
 from mlcls.learning.steps import Batch
 from mlcls.learning.stopping import MONITORS
-from mlcls.models.forward import predict_logits, to_scores
 from mlcls.models.staged import StagedClassifier
 from mlcls.models.stages import train_mode
 from mlcls.reports.progress import EpochTable
 from mlcls.reports.record import EpochFigures
-from mlcls.scoring.metrics import evaluate
 from mlcls.scoring.predictions import Predictions
 from mlcls.workflows.checkpoints import (
     Best,
@@ -34,10 +30,10 @@ from mlcls.workflows.checkpoints import (
     new_progress,
 )
 from mlcls.workflows.finishing import FAILED
-from mlcls.workflows.frozen import Feed
 from mlcls.workflows.restoring import restore_averages, restore_chance
 from mlcls.workflows.setup import Setup
 from mlcls.workflows.signals import Asked, Stop
+from mlcls.workflows.validating import running_feed, val_predictions, validate
 
 
 @dataclass(frozen=True)
@@ -103,7 +99,7 @@ def learn(
         tuple(progress.iterations),
         best.epoch,
         {**first, **best.moved},
-        _val_predictions(setup, best.scores),
+        val_predictions(setup, best.scores),
         progress.stopped,
     )
 
@@ -149,7 +145,7 @@ def _run_epochs(
     )
     for trained in epochs:
         with nullcontext() if progress.ema is None else progress.ema.swapped_in():
-            row, scores = _validate(setup, trained, table, between)
+            row, scores = validate(setup, trained, table, between)
             improved = _take_in(setup, progress, first, trained, row, scores)
         table.finish_epoch(row, improved)
         if on_epoch is not None:
@@ -271,74 +267,11 @@ def _changes(setup: Setup, progress: Progress) -> tuple[Change, ...]:
     )
 
 
-def running_feed(setup: Setup) -> Feed:
-    """What the stage that runs now trains and validates on."""
-    return next(feed for feed in setup.feeds if feed.rest is setup.model.rest)
-
-
 def _train_mode(model: StagedClassifier) -> None:
     """Training mode where the classifier trains; what is above the frontier follows the stage, not its modules."""
     if model.rest is not None:
         model.rest.train()
     train_mode(model.classifier)
-
-
-def _validate(
-    setup: Setup, trained: TrainedEpoch, table: EpochTable, between: Callable[[], None]
-) -> tuple[EpochFigures, NDArray[np.float32]]:
-    """The epoch's figures on validation, at threshold 0.5, and the scores [n, A] they come from.
-
-    Args:
-        between: called after each batch; what it raises ends the validation.
-    """
-    started = time.monotonic()
-    table.start_validation(len(setup.val.dataset))
-
-    def on_batch(images: int) -> None:
-        table.advance(images)
-        between()
-
-    logits, labels = predict(setup, running_feed(setup).val(), on_batch)
-    total, known = masked_loss(
-        setup.loss, torch.from_numpy(logits).to(setup.device), torch.from_numpy(labels).to(setup.device)
-    )
-    val_loss = float(total) / int(known)
-    scores = to_scores(logits)
-    entry = evaluate(labels, scores, np.full(labels.shape[1], 0.5))
-    macro = entry["macro"]
-    row = EpochFigures(
-        epoch=trained.epoch,
-        stage=trained.stage,
-        lr=trained.lr,
-        train_loss=trained.train_loss,
-        val_loss=val_loss if np.isfinite(val_loss) else None,
-        val_map=macro["average_precision"],
-        val_f1=macro["f1"],
-        val_precision=macro["precision"],
-        val_recall=macro["recall"],
-        val_hamming_loss=entry["hamming_loss"],
-        val_exact_match=entry["exact_match"],
-        seconds=trained.seconds + time.monotonic() - started,
-        images_per_second=trained.images_per_second,
-        skipped_steps=trained.skipped_steps,
-    )
-    return row, scores
-
-
-def _val_predictions(setup: Setup, scores: NDArray[np.float32]) -> Predictions:
-    rows = setup.data.split.val
-    return Predictions(
-        setup.data.names(rows), setup.data.table.attributes, scores, setup.data.table.labels[rows]
-    )
-
-
-def predict(
-    setup: Setup, batches: Iterable[Batch], on_batch: Callable[[int], None] | None = None
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Logits and labels [N, A] of a subset, in its own order; in float32, as a bundle predicts."""
-    logits, labels, indices = predict_logits(setup.model, batches, setup.device, "fp32", on_batch=on_batch)
-    order = np.argsort(indices)
-    return logits[order], labels[order]
 
 
 def _gave_out(setup: Setup, error: Exception) -> str | None:

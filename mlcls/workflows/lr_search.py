@@ -31,8 +31,8 @@ from mlcls.reports.plots_lr import LrPanel, lr_range_picture
 from mlcls.reports.progress import progress
 from mlcls.workflows.checks import check_names
 from mlcls.workflows.data import gather, subset_counts
-from mlcls.workflows.epochs import running_feed
 from mlcls.workflows.setup import Setup, preprocessing_for, set_up
+from mlcls.workflows.validating import running_feed
 
 PROBE = 4  # batches that the loss is followed on: they cost as much again as the steps
 

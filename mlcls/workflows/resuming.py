@@ -21,7 +21,9 @@ FIRST, RUN, NOW, BEST, SCORES, STEP = "first", "run", "now", "best", "scores", "
 """What the files hold: the first weights, the data in short, what differs from the first weights now, what differs in
 the best epoch, its validation scores, and the optimizer with all else that the next step needs."""
 
-FOLDS = "folds"  # of a run of folds alone: in its state what some fold lacks, and the file of each image's fold
+FOLDS = (
+    "folds"  # of a run of folds alone: in its state what some fold lacks, and the file of each image's fold
+)
 
 
 @dataclass(frozen=True)

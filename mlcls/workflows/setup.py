@@ -5,25 +5,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mlcls.errors import BundleError, RecipeError
 from mlcls.folders import cache_folder
-from mlcls.images.augment import Choose, build_augmentation, rare_images
 from mlcls.images.cores import auto_workers
-from mlcls.images.dataset import Batches, ImageDataset, Transform, evaluation_batches, training_batches
+from mlcls.images.dataset import Batches
 from mlcls.images.preprocess import Preprocessing
 from mlcls.learning.epochs import Stage
-from mlcls.learning.losses import Loss, build_loss, pos_weight_from, takes_pos_weight
+from mlcls.learning.losses import Loss, build_loss
 from mlcls.learning.mixing import growing_size
 from mlcls.learning.optimizers import build_optimizer
 from mlcls.learning.schedules import Schedule, build_schedule
 from mlcls.learning.shelf import Shelf
 from mlcls.learning.unknowns import Selective, build_unknowns, priors_from
-from mlcls.missing import split_missing
 from mlcls.models.classifier import Classifier, build_classifier, data_config
 from mlcls.models.forward import predict_logits, resolve_device, resolve_precision
 from mlcls.models.frontier import Cut
@@ -31,11 +27,19 @@ from mlcls.models.staged import StagedClassifier
 from mlcls.models.stages import count_parameters, layer_scales, set_trainable, unfreezing_order
 from mlcls.recipe import Recipe
 from mlcls.reports.record import ModelFacts, StageFacts
-from mlcls.workflows.checks import GRADUAL, augment_settings, stage_plans
+from mlcls.workflows.checks import GRADUAL, stage_plans
 from mlcls.workflows.data import LabelledImages
 from mlcls.workflows.frozen import Feed, Plan, build_feeds, find_cuts, measured_precision
 from mlcls.workflows.resuming import Earlier
 from mlcls.workflows.shelf import shelve
+from mlcls.workflows.subsets import (
+    check_monitor,
+    holds_rare,
+    pos_weights,
+    rare_notes,
+    subset_batches,
+    training_labels,
+)
 
 
 @dataclass(frozen=True)
@@ -83,9 +87,9 @@ def set_up(
         BundleError: the earlier run's weights are not of this network.
     """
     device = resolve_device(recipe.device)
-    labels = _training_labels(recipe, data)
-    _check_monitor(recipe, data)
-    weights = _pos_weight(recipe, labels, data.table.attributes)
+    labels = training_labels(recipe, data)
+    check_monitor(recipe, data)
+    weights = pos_weights(recipe, labels, data.table.attributes)
     recipe = dataclasses.replace(
         recipe,
         device=str(device),
@@ -96,7 +100,7 @@ def set_up(
     torch.manual_seed(recipe.seed)
     classifier = _classifier(recipe, preprocessing, len(data.table.attributes), earlier)
     classifier.to(device)
-    train, val, test = _batches(recipe, data, preprocessing, labels, pin=device.type == "cuda")
+    train, val, test = subset_batches(recipe, data, preprocessing, labels, pin=device.type == "cuda")
     pos_weight = None if weights is None else torch.from_numpy(weights).to(device)
     loss = build_loss(recipe.loss, pos_weight=pos_weight, settings=recipe.loss_args)
     order = unfreezing_order(classifier.backbone) if recipe.unfreeze == GRADUAL else (recipe.unfreeze,)
@@ -111,7 +115,7 @@ def set_up(
         precision, said = earlier.precision, ()
     recipe = dataclasses.replace(recipe, precision=precision)
     kept = None if earlier is None else earlier.cut
-    rare = _rare_images(recipe, data) if recipe.augment_rare != "none" else None
+    rare = holds_rare(recipe, data) if recipe.augment_rare != "none" else None
     shared = None if shelf is None else shelve(shelf, recipe, data, preprocessing, rare)
     feeds, told = build_feeds(recipe, cuts, plans, train, val, cache_folder(), kept=kept, shelf=shared)
     if earlier is not None:  # after the cuts, which are found on the weights that they were found on then
@@ -133,7 +137,7 @@ def set_up(
         stages=_stage_facts(classifier, plans),
         device=str(device),
         precision=precision,
-        notes=(*_model_notes(recipe, classifier, feeds), *_rare_note(recipe, data), *said, *told),
+        notes=(*_model_notes(recipe, classifier, feeds), *rare_notes(recipe, data), *said, *told),
     )
     return Setup(
         recipe,
@@ -207,49 +211,6 @@ def _begin(
         recipe.schedule, optimizer, steps_per_epoch=steps, epochs=epochs, settings=recipe.schedule_args
     )
     return optimizer, schedule
-
-
-def _training_labels(recipe: Recipe, data: LabelledImages) -> NDArray[np.float32]:
-    """Labels of the training rows [n, A]; with `na = negative` what is unknown counts as absent."""
-    labels: NDArray[np.float32] = data.table.labels[data.split.train]
-    return split_missing(labels)[0] if recipe.na == "negative" else labels
-
-
-def _check_monitor(recipe: Recipe, data: LabelledImages) -> None:
-    """Refuse to watch a figure that is undefined on this validation subset."""
-    if recipe.monitor != "val_loss":
-        labels = data.table.labels[data.split.val]
-        if not (((labels == 1).any(axis=0)) & ((labels == 0).any(axis=0))).any():
-            raise RecipeError(
-                f"--monitor {recipe.monitor}: undefined, since no attribute has both a known positive and a known "
-                "negative in the validation subset; use val_loss, or give validation a larger share (--split)"
-            )
-
-
-def _pos_weight(
-    recipe: Recipe, labels: NDArray[np.float32], attributes: tuple[str, ...]
-) -> NDArray[np.float32] | None:
-    """One weight an attribute [A], or None."""
-    if recipe.pos_weight == "none":
-        return None
-    if not takes_pos_weight(recipe.loss):
-        if recipe.pos_weight == "auto":
-            return None
-        raise RecipeError(f"--pos-weight: the loss {recipe.loss} takes none; give --pos-weight none")
-    if recipe.pos_weight == "auto":
-        return pos_weight_from(labels, recipe.pos_weight_cap)
-    try:
-        with np.errstate(over="ignore"):  # 1e39 becomes infinite in float32, and is refused below
-            weights = np.array([float(part) for part in recipe.pos_weight.split(",")], dtype=np.float32)
-    except ValueError:
-        weights = np.array([], dtype=np.float32)
-    if weights.shape != (len(attributes),) or not (np.isfinite(weights) & (weights > 0)).all():
-        raise RecipeError(
-            f"--pos-weight: expected auto, none, or {len(attributes)} positive numbers with commas between them, one "
-            f"for each of {', '.join(attributes[:8])}{' ...' if len(attributes) > 8 else ''}; "
-            f"got '{recipe.pos_weight}' (of a run on another table? then --pos-weight auto)"
-        )
-    return weights
 
 
 def _classifier(
@@ -348,61 +309,3 @@ def _model_notes(recipe: Recipe, classifier: Classifier, feeds: Sequence[Feed]) 
             f"and there are {recipe.epochs} (--epochs)"
         )
     return tuple(notes)
-
-
-def _transform(recipe: Recipe, data: LabelledImages, preprocessing: Preprocessing) -> Transform | None:
-    """The augmentation of training images; None where nothing is to change."""
-    settings = augment_settings(recipe)
-    common = build_augmentation(recipe.augment, preprocessing, settings, recipe.seed)
-    is_rare = _rare_images(recipe, data)
-    if not is_rare.any():
-        return None if common.transforms is None else common
-    rare = build_augmentation(
-        recipe.augment_rare, preprocessing, settings, recipe.seed, flag="--augment-rare"
-    )
-    return Choose(common, rare, is_rare)
-
-
-def _rare_images(recipe: Recipe, data: LabelledImages) -> NDArray[np.bool_]:
-    """Which training images are augmented by `--augment-rare`, bool [n]; what is unknown counts neither way."""
-    if recipe.augment_rare == "none":
-        return np.zeros(len(data.split.train), dtype=np.bool_)
-    return rare_images(data.table.labels[data.split.train], recipe.rare_share)
-
-
-def _rare_note(recipe: Recipe, data: LabelledImages) -> tuple[str, ...]:
-    if recipe.augment_rare == "none":
-        return ()
-    marked = _rare_images(recipe, data)
-    return (
-        f"{marked.sum():,} of {len(marked):,} training images hold an attribute that at most {recipe.rare_share:.3g} "
-        f"of the known labels have, and are augmented by {recipe.augment_rare}",
-    )
-
-
-def _batches(
-    recipe: Recipe,
-    data: LabelledImages,
-    preprocessing: Preprocessing,
-    labels: NDArray[np.float32],
-    *,
-    pin: bool,
-) -> tuple[Batches, Batches, Batches | None]:
-    """The batches of the three subsets."""
-    assert data.store is not None  # gathered with a preprocessing
-    store = data.store
-    train = training_batches(
-        ImageDataset(store.select(data.split.train), labels, _transform(recipe, data, preprocessing)),
-        batch_size=recipe.batch_size,
-        seed=recipe.seed,
-        sampler=recipe.sampler,
-        workers=int(recipe.workers),
-        pin_memory=pin,
-    )
-
-    def evaluation(rows: NDArray[np.intp]) -> Batches:
-        dataset = ImageDataset(store.select(rows), data.table.labels[rows])
-        return evaluation_batches(dataset, batch_size=2 * recipe.batch_size, pin_memory=pin)
-
-    test = evaluation(data.split.test) if len(data.split.test) else None
-    return train, evaluation(data.split.val), test

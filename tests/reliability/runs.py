@@ -258,7 +258,7 @@ def _watch() -> None:
     _around(finishing, "_export", "onnx", after="bundle")
     _around(finishing, "_draw", "pictures", after="bundle")
     _around(finishing, "_predict_test", "thresholds")
-    _around(epochs, "_validate", "validation")
+    _around(epochs, "validate", "validation")
 
     written = checkpoints.write_checkpoint
 

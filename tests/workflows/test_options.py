@@ -11,8 +11,7 @@ from toy_data import TINY, write_toy
 
 from mlcls import train
 from mlcls.learning import epochs as learning_epochs
-from mlcls.workflows import epochs as workflow_epochs
-from mlcls.workflows import training
+from mlcls.workflows import training, validating
 
 FLAGS = [
     "--labels", "labels.txt", *TINY, "--precision", "fp32", "--epochs", "4", "--unfreeze-epoch", "1",
@@ -67,7 +66,7 @@ def test_an_option_changes_the_run_and_a_run_that_was_ended_goes_on_exactly(
     assert train.main([*flags, "--out", "whole"]) == 0
     for module, name, call in (
         (learning_epochs, "take_step", 7),
-        (workflow_epochs, "evaluate", 1),
+        (validating, "evaluate", 1),
     ):
         with monkeypatch.context() as patch:
             _end_at(patch, module, name, call)

@@ -20,7 +20,7 @@ from mlcls.errors import BundleError, Interrupted
 from mlcls.learning import epochs as learning_epochs
 from mlcls.learning.checkpoint import read_checkpoint
 from mlcls.recipe import Recipe, build_recipe, recipe_values
-from mlcls.workflows import epochs as workflow_epochs
+from mlcls.workflows import validating
 from mlcls.workflows.identity import check_recipe
 
 # which arithmetic is faster is measured, and told: two runs on a busy machine may find different things
@@ -76,7 +76,7 @@ def interrupt_at(
     monkeypatch: pytest.MonkeyPatch, *steps: int, number: int = signal.SIGINT, in_validation: bool = False
 ) -> None:
     """A signal before the steps (or before the validations) of these numbers, counted over all runs from 1."""
-    module, name = (workflow_epochs, "predict") if in_validation else (learning_epochs, "take_step")
+    module, name = (validating, "predict") if in_validation else (learning_epochs, "take_step")
     original: Callable[..., object] = getattr(module, name)
     count = 0
 

@@ -13,7 +13,7 @@ from mlcls import durable, train
 from mlcls.learning import epochs as learning_epochs
 from mlcls.learning.checkpoint import read_checkpoint
 from mlcls.learning.optimizers import build_optimizer
-from mlcls.workflows import epochs as workflow_epochs
+from mlcls.workflows import validating
 from mlcls.workflows.checkpoints import Saver
 
 SHORT = ["--precision", "fp32", "--epochs", "1", "--batch-size", "8", "--resamples", "0"]
@@ -87,16 +87,16 @@ def test_an_optimizer_whose_state_has_no_form_is_not_said_to_be_saved(
 
 
 def test_a_checkpoint_that_is_due_in_validation_is_made_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    predict, validating = workflow_epochs.predict, False
+    predict, began = validating.predict, False
 
     def counted(*arguments: Any, **named: Any) -> Any:
-        nonlocal validating
-        validating = True
+        nonlocal began
+        began = True
         return predict(*arguments, **named)
 
-    monkeypatch.setattr(workflow_epochs, "predict", counted)
-    monkeypatch.setattr(Saver, "due", lambda saver: validating)
-    end_at(monkeypatch, workflow_epochs, "evaluate", 1, signals=2)  # after the last batch of validation
+    monkeypatch.setattr(validating, "predict", counted)
+    monkeypatch.setattr(Saver, "due", lambda saver: began)
+    end_at(monkeypatch, validating, "evaluate", 1, signals=2)  # after the last batch of validation
     assert train.main([*FLAGS, "--out", "out"]) == 130
     found = read_checkpoint(Path("out/checkpoint"))
     assert found is not None
