@@ -300,7 +300,7 @@ def test_a_databases_password_is_kept_nowhere(here: Path, capsys: pytest.Capture
 def test_the_time_that_is_over_ends_the_search_with_what_there_is(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert trials.main([*BASE, "--minutes", "0.0001"]) == 0
+    assert trials.main([*BASE, "--minutes", "1e-9"]) == 0
     said = capsys.readouterr().err
     assert "the time is over" in said
     assert "no trial has come to its end" in said

@@ -218,7 +218,7 @@ def check_places(model: Models) -> list[Path]:
     """The folders that are named.
 
     Raises:
-        RecipeError: none, or one twice.
+        RecipeError: none, one twice, or one with its own member.
     """
     if isinstance(model, str | os.PathLike):
         return [Path(model)]
@@ -230,6 +230,12 @@ def check_places(model: Models) -> list[Path]:
         if (real := os.path.realpath(place)) in seen:
             raise RecipeError(f"--model {place}: is named twice; its say would count twice, name it once")
         seen[real] = place
+    for real, place in seen.items():
+        whole = next((seen[other] for other in seen if real.startswith(other + os.sep)), None)
+        if whole is not None:
+            raise RecipeError(
+                f"--model {place}: is a member of {whole}; its say would count twice, name one of the two"
+            )
     return places
 
 

@@ -76,7 +76,8 @@ def _enough_to_tune(bundles: Sequence[Bundle]) -> Common | str:
     """What the saved validation predictions share, or why that is not enough: the end of a sentence.
 
     Enough are at least `LEAST_POSITIVE` known positives and a known negative of every attribute, or all that the first
-    bundle was tuned on itself.
+    bundle was tuned on itself; and half of the positives that any of them was tuned on: what one was tuned well on is
+    not given up for a few images.
     """
     try:
         common = common_predictions(bundles, "val")
@@ -86,6 +87,8 @@ def _enough_to_tune(bundles: Sequence[Bundle]) -> Common | str:
     positive, negative = ((found == value).sum(axis=0) for value in (1, 0))
     enough = (positive >= LEAST_POSITIVE) & (negative > 0)
     enough |= (positive >= (own == 1).sum(axis=0)) & (negative >= (own == 0).sum(axis=0))
+    most = np.max([[row.positive for row in _ordered(bundle, bundles[0])] for bundle in bundles], axis=0)
+    enough &= 2 * positive >= most
     if enough.all():
         return common
     name = common.predictions.attributes[int(np.flatnonzero(~enough)[0])]

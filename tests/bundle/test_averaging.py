@@ -123,6 +123,12 @@ def test_raw_scores_of_several_networks_are_refused(models: list[Path], ensemble
             Predictor(model, raw=True)
 
 
+def test_an_ensemble_beside_its_own_member_is_refused(ensemble: Path) -> None:
+    member = next(path for path in (ensemble / "members").iterdir())
+    with pytest.raises(RecipeError, match=r"is a member of .*out; its say would count twice"):
+        Predictor([ensemble, member])
+
+
 def test_other_attributes_are_refused_by_name(models: list[Path], tmp_path: Path) -> None:
     other = write_bundle(tmp_path / "other", with_model=False, attributes=("one", "two", "four"))
     with pytest.raises(BundleError, match=r"a: lacks the attributes four of .*other"):
@@ -281,6 +287,10 @@ def test_thresholds_are_tuned_on_the_mean_of_what_all_have(tmp_path: Path, photo
         (None, "this run had no validation subset"),
         (saved(60, 1, first=60), "no image in common"),
         (saved(60, 1, first=57), "have 3 images in common, too few to tune"),
+        (
+            saved(60, 1, first=40),
+            "have 20 images in common, too few to tune",
+        ),  # a third of what each was tuned on
     ],
 )
 def test_else_thresholds_are_the_mean_of_their_own(
@@ -292,6 +302,7 @@ def test_else_thresholds_are_the_mean_of_their_own(
     for bundle, value in zip(bundles, (low, high), strict=True):
         for row in bundle.thresholds:
             object.__setattr__(row, "threshold", value)
+            object.__setattr__(row, "positive", 24)  # of 60 images
     values, said = thresholds_together(bundles)
     odds = np.sqrt(low / (1 - low) * high / (1 - high))
     np.testing.assert_allclose(values, odds / (1 + odds), rtol=1e-12)
