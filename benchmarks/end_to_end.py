@@ -166,7 +166,7 @@ def train(recipe: Recipe) -> tuple[list[Epoch], Setup]:
     epochs: list[Epoch] = []
     seen: set[int] = set()
 
-    def after(setup: Setup, figures: EpochFigures) -> None:
+    def after(figures: EpochFigures) -> None:
         filling = setup.feeds[figures.stage].rest is not None and figures.epoch < setup.recipe.views
         synthetic = synthetic_rate(setup, figures, filling)
         if figures.stage in seen:  # a stage's first epoch starts workers and fills caches of the processor

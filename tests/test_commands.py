@@ -86,7 +86,7 @@ def test_the_manifest_names_what_prediction_needs(toy_bundle: Path) -> None:
 def test_metrics_json_has_the_fields_of_the_contract(toy_bundle: Path) -> None:
     metrics = load(toy_bundle / "metrics.json")
     top = "format mlcls seed command data model recipe thresholds epochs best_epoch stopped_because seconds evaluation"
-    top += " calibration"
+    top += " calibration soup members ensemble"
     assert list(metrics) == top.split()
     data = metrics["data"]
     assert data["rows"] == data["images"] == 60

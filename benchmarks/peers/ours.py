@@ -32,7 +32,7 @@ def main() -> None:
     learned = learn(
         setup,
         console,
-        lambda _, figures: scores.append(
+        lambda figures: scores.append(
             clock.epoch(score, stage=figures.stage, images_per_second=figures.images_per_second)
         ),
     )

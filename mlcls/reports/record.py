@@ -161,11 +161,11 @@ class Record:
     thresholds: tuple[dict[str, Any], ...] = ()
     epochs: tuple[EpochFigures, ...] = ()
     best_epoch: int | None = None
-    soup: tuple[int, ...] | None = None
     stopped_because: str | None = None
     seconds: float = 0.0
     evaluation: dict[str, dict[str, Any] | None] = field(default_factory=lambda: {"val": None, "test": None})
     calibration: dict[str, Any] | None = None
+    soup: tuple[int, ...] | None = None
     members: tuple[MemberFigures, ...] | None = None
     ensemble: EnsembleFacts | None = None
 

@@ -89,6 +89,7 @@ records = st.builds(
     stopped_because=st.none() | st.text(),
     seconds=finite,
     evaluation=st.fixed_dictionaries({"val": st.none() | trees, "test": st.none() | trees}),
+    soup=st.none() | some(count),
 )
 
 
@@ -104,7 +105,7 @@ def test_fields_and_their_order_are_the_contracts(record: Record) -> None:
     tree = json.loads(to_json(record))
     assert list(tree) == [
         "format", "mlcls", "seed", "command", "data", "model", "recipe", "thresholds", "epochs", "best_epoch",
-        "soup", "stopped_because", "seconds", "evaluation", "calibration", "members", "ensemble",
+        "stopped_because", "seconds", "evaluation", "calibration", "soup", "members", "ensemble",
     ]  # fmt: skip
     assert list(tree["data"])[:9] == [
         "rows", "images", "missing", "unreadable", "metadata", "duplicates", "conflicts", "attributes", "split",
