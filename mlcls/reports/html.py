@@ -98,7 +98,7 @@ def report_html(
     calibration = mapping(getattr(record, "calibration", None))
     style, script = template_part("report.css"), template_part("report.js")
     scores, run = _scores(entry, record, calibration), _run(record, subsets, subset, what)
-    page = _template().render(
+    page = page_template("report.html.j2").render(
         title=title or "Classifier report",
         source=source,
         images=evaluated_on(subset, entry, what),
@@ -219,8 +219,9 @@ def template_part(file: str) -> str:
     return files("mlcls.reports").joinpath("templates", file).read_text(encoding="utf-8")
 
 
-@lru_cache(maxsize=1)
-def _template() -> "jinja2.Template":
+@lru_cache(maxsize=2)
+def page_template(file: str) -> "jinja2.Template":
+    """A page that is made of a file beside the templates; what it shows is escaped."""
     import jinja2  # here: the page is the last thing of a run
 
     environment = jinja2.Environment(
@@ -231,7 +232,7 @@ def _template() -> "jinja2.Template":
         lstrip_blocks=True,
         auto_reload=False,
     )
-    return environment.from_string(template_part("report.html.j2"))
+    return environment.from_string(template_part(file))
 
 
 def safe_text(value: Any) -> Any:

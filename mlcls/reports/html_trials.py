@@ -1,22 +1,18 @@
 """The HTML report of a search: the best recipe and what it is worth, the table, pictures. One file, loads nothing."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from markupsafe import Markup
 
 import mlcls
 from mlcls.reports.console import figure, plural
 from mlcls.reports.console_trials import FIGURES, setting, trial_name
-from mlcls.reports.html import Picture, content_policy, data_uri, picture_size, safe_text, template_part
+from mlcls.reports.html import Picture, content_policy, data_uri, page_template, picture_size, template_part
 from mlcls.reports.html_run import recipe_table
 from mlcls.reports.html_table import Cell, Column, Table, name, number, whole
 from mlcls.reports.trial_rows import TABLE, SeedRow, TrialRow, best_first
-
-if TYPE_CHECKING:
-    import jinja2
 
 _LEVELS = {"complete": "", "pruned": "warn", "failed": "bad"}
 
@@ -50,7 +46,7 @@ def trials_html(
     sections |= {"seeds": "The best one again"} if seeds else {}
     sections |= {"pictures": "Pictures"} if pictures else {}
     sections |= {"recipe": "The best recipe"} if recipe else {}
-    page = _template().render(
+    page = page_template("trials.html.j2").render(
         title=title,
         version=mlcls.__version__,
         what=_what(ranked),
@@ -186,18 +182,3 @@ def _tiles(best: TrialRow | None, seeds: Sequence[SeedRow], metric: str) -> list
             ]
             tiles.append({"title": title, "value": figure(mean), "lines": lines})
     return tiles
-
-
-@lru_cache(maxsize=1)
-def _template() -> "jinja2.Template":
-    import jinja2  # here: the page is the last thing of a search
-
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=safe_text,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        auto_reload=False,
-    )
-    return environment.from_string(template_part("trials.html.j2"))
