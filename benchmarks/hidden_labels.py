@@ -8,9 +8,8 @@ Of the known labels of train and of val (each by itself), a share is made unknow
 at random   each label by a draw of its own, whatever it says: annotators who skip cells.
 per class   of each attribute equally many labels stay, as far as there are some half of them positives and half
             negatives, wherever they are: an attribute's images were looked for, some that have it and as many that have
-            not, and nothing else was looked at. Where one kind has too few, the other fills up. (The scheme of fixed
-            numbers per class of Ben-Baruch et al. 2022, "Multi-label classification with partial annotations using
-            class-aware selective loss", with the number set by the share.) At least one of each kind stays.
+            not, and nothing else was looked at. Where one kind has too few, the other fills up. At
+            least one of each kind stays.
 
 What is hidden at 50% is hidden at 90% too. Flags that are not this script's are flags of train for every run.
 A killed benchmark goes on with the same command.
