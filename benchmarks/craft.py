@@ -20,7 +20,7 @@ from kept_runs import (
     Facts,
     by_key,
     difference_words,
-    machines,
+    heading,
     markdown,
     mean_words,
     paired,
@@ -104,12 +104,9 @@ def set_table(runs: list[Facts]) -> str:
             ]
         )
     columns = ["option", "test macro AP", "less the default (95%)", "on validation", "epochs", "s"]
-    first = runs[0]["key"]
-    seeds = len({run["key"]["seed"] for run in runs})
-    flags = f" All with `{first['flags']}`." if first["flags"] else ""
     return (
-        f"### {first['set']}: {first['counts']} images, {first['network']}, {seeds} seeds\n\n{machines(runs)}.{flags}\n"
-        "\nMeans over the seeds with the lowest and the highest; differences with Student's interval over seeds.\n\n"
+        heading(runs)
+        + "Means over the seeds with the lowest and the highest; differences with Student's interval over seeds.\n\n"
         + markdown(columns, rows)
     )
 

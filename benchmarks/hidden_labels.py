@@ -27,7 +27,7 @@ from kept_runs import (
     Facts,
     by_key,
     difference_words,
-    machines,
+    heading,
     markdown,
     mean_words,
     paired,
@@ -144,12 +144,9 @@ def set_table(runs: list[Facts]) -> str:
         rows.append(cells)
     columns = ["hidden", "how", *(f"`--na {na}`" for na in settings)]
     columns += [f"{na} less ignore (95%)" for na in settings if na != "ignore"]
-    first = runs[0]["key"]
-    seeds = len({run["key"]["seed"] for run in runs})
-    flags = f" `{first['flags']}`" if first["flags"] else ""
     return (
-        f"### {first['set']}: {first['counts']} images, {first['network']}, {seeds} seeds\n\n{machines(runs)}.{flags}\n"
-        "\nTest macro AP, means over seeds with the lowest and the highest; differences with Student's interval\n\n"
+        heading(runs)
+        + "Test macro AP, means over seeds with the lowest and the highest; differences with Student's interval\n\n"
         + markdown(columns, rows)
     )
 

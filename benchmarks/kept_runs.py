@@ -159,6 +159,15 @@ def markdown(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(lines)
 
 
+def heading(runs: Sequence[Facts], about: str = "") -> str:
+    """What stands above the table of a set's runs: the set, the network, the machines, the flags that all had."""
+    first, seeds = runs[0]["key"], len({run["key"]["seed"] for run in runs})
+    flags = f" All with `{first['flags']}`." if first["flags"] else ""
+    network = f", {first['network']}" if "network" in first else ""
+    what = f"{first['set']}: {first['counts']} images{about}{network}, {seeds} seeds"
+    return f"### {what}\n\n{machines(runs)}.{flags}\n\n"
+
+
 def machines(runs: Iterable[Facts]) -> str:
     """The machines that the runs ran on."""
     return "; ".join(dict.fromkeys(run["machine"] for run in runs))

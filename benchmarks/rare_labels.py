@@ -21,7 +21,7 @@ from kept_runs import (
     Facts,
     by_key,
     difference_words,
-    machines,
+    heading,
     markdown,
     mean_words,
     paired,
@@ -130,12 +130,10 @@ def set_table(runs: list[Facts]) -> str:
         "less plain (95%)",
         "s",
     ]
-    seeds = len({run["key"]["seed"] for run in runs})
-    flags = f" `{first['flags']}`" if first["flags"] else ""
+    about = f"; `{rare}` in{first['rare'].split(',')[1]} known labels of train"
     return (
-        f"### {first['set']}: {first['counts']} images; `{rare}` in{first['rare'].split(',')[1]} known labels of "
-        f"train; {first['network']}, {seeds} seeds\n\n{machines(runs)}.{flags}\n\n"
-        "Test AP, means over the seeds with the lowest and the highest; differences with Student's interval.\n\n"
+        heading(runs, about)
+        + "Test AP, means over the seeds with the lowest and the highest; differences with Student's interval.\n\n"
         + markdown(columns, rows)
     )
 

@@ -196,6 +196,16 @@ def test_the_figure_that_decides_is_a_persons_choice(here: Path, metric: str) ->
     assert f"# trial {best['trial']} of a search" in toml
 
 
+def test_a_trial_with_several_views_counts_by_what_its_bundle_predicts(here: Path) -> None:
+    assert trials.main([*BASE, "--trials", "1", "--seeds", "0", "--tta", "flip", "--epochs", "2"]) == 0
+    metrics = json.loads(Path("trials/trial-0001/metrics.json").read_text())
+    epoch = metrics["epochs"][metrics["best_epoch"]]
+    of_bundle = metrics["evaluation"]["val"]["macro"]["average_precision"]
+    assert of_bundle != epoch["val_map"]  # else this test shows nothing
+    with Path("trials/trials.csv").open(newline="") as file:
+        assert float(next(csv.DictReader(file))["value"]) == pytest.approx(of_bundle, abs=1e-9)
+
+
 def test_ctrl_c_says_how_to_go_on_and_the_trial_is_run_again(here: Path) -> None:
     long = ["--trials", "1", "--seeds", "0", "--epochs", "5000", "--patience", "0"]
     process = begin(*long)

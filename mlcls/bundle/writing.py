@@ -25,6 +25,13 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
+def is_of_the_disk(error: Exception, folder: Path) -> bool:
+    """Whether a disk is full, or a file of that folder cannot be written."""
+    if not isinstance(error, OSError):
+        return False
+    return error.errno in FULL or (error.filename is not None and Path(error.filename).parent == folder)
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file under a temporary name, flush it to the disk, and rename it: whole or not at all.
 

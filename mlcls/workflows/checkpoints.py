@@ -30,10 +30,8 @@ from mlcls.workflows.resuming import BEST, FIRST, NOW, RUN, SCORES, STEP, Begun,
 from mlcls.workflows.setup import Setup
 
 CHANCE, DEVICE_CHANCE = "chance", "device_chance"
-AVERAGE, INGREDIENT = (
-    "average",
-    "ingredient",
-)  # files of a moving average, and of each epoch that a soup may take
+# files of a moving average, and of each epoch that a soup may take
+AVERAGE, INGREDIENT = "average", "ingredient"
 WORTH = 50.0  # an epoch's end is saved when that costs at most one part in so many of the time since the last time
 
 
@@ -166,9 +164,8 @@ class Saver:
             return str(error)
         self._copying = time.monotonic() - self._last
         unsaved = sum(store.unsaved_seconds for store in self._stores.values())
-        rows = (
-            unsaved >= 30 * self._setup.recipe.checkpoint_minutes
-        )  # what is soon computed is not worth the disk
+        # what is soon computed is not worth the disk
+        rows = unsaved >= 30 * self._setup.recipe.checkpoint_minutes
         self._exposed = 0.0 if rows else unsaved
         self._writer.submit(partial(self._write, state, tensors, self.progress.best, rows))
         return self.wait() if wait else self._tell_of(self._writer.problem())

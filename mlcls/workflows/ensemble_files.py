@@ -12,7 +12,7 @@ from mlcls.bundle.ensemble import ensemble_manifest, stage_members
 from mlcls.bundle.files import GROUPS, MEMBERS, METRICS, THRESHOLDS, Bundle, write_thresholds
 from mlcls.bundle.staging import staged_bundle
 from mlcls.bundle.unfinished import MANIFEST, is_unfinished, remove_checkpoint
-from mlcls.bundle.writing import FULL
+from mlcls.bundle.writing import is_of_the_disk
 from mlcls.labels.split import write_split
 from mlcls.recipe import Recipe, read_recipe, recipe_toml
 from mlcls.reports.console import say
@@ -20,13 +20,12 @@ from mlcls.reports.console_chance import show_chance_verdict
 from mlcls.reports.console_folds import show_members
 from mlcls.reports.console_scores import show_evaluation
 from mlcls.reports.html import Picture
-from mlcls.reports.progress import progress
 from mlcls.reports.record import Record, from_json, to_json
 from mlcls.scoring.groups import shared_groups, write_groups
 from mlcls.scoring.predictions import write_predictions
 from mlcls.sealed import digest_of, seal
 from mlcls.workflows.data import LabelledImages, subset_counts
-from mlcls.workflows.finishing import REPORT, judged_subset
+from mlcls.workflows.finishing import REPORT, draw_all, judged_subset
 from mlcls.workflows.folded import Folded
 from mlcls.workflows.judging import SUBSET_NAMES, Judged, Judgement
 from mlcls.workflows.reporting import draw_labels, draw_scores, draw_thresholds, report_page
@@ -73,18 +72,12 @@ def write_ensemble(
             page = _draw(folder, data, record, judgement, console)
             (folder / REPORT).write_text(page, encoding="utf-8")
         except Exception as error:
-            if is_unfinished(out) and (stop.asked or _is_of_the_disk(error, folder)):
+            if is_unfinished(out) and (stop.asked or is_of_the_disk(error, folder)):
                 raise  # the members are kept, and become a whole bundle once there is room
             undrawn = error  # raised again when the bundle stands: a picture does not cost the training
     remove_checkpoint(out)
     if undrawn is not None:
         raise undrawn
-
-
-def _is_of_the_disk(error: Exception, folder: Path) -> bool:
-    if not isinstance(error, OSError):
-        return False
-    return error.errno in FULL or (error.filename is not None and Path(error.filename).parent == folder)
 
 
 def _settle(staged: Path, place: Path, member: Bundle, data: LabelledImages) -> None:
@@ -135,17 +128,12 @@ def _draw(
     rows = {"train": data.split.train, "val": data.split.val, "test": data.split.test}
     labels = {name: data.table.labels[indices] for name, indices in rows.items() if len(indices)}
     on = f"{SUBSET_NAMES[subset]} subset" if subset == "test" else "out of fold"
-    draw: list[Callable[[], tuple[Picture, ...]]] = [
+    parts: list[Callable[[], tuple[Picture, ...]]] = [
         partial(draw_scores, folder, record, judged[subset], subset, on),
         partial(draw_thresholds, folder, record, judged["val"]),
         partial(draw_labels, folder, data.table.attributes, labels),
     ]
-    pictures: list[Picture] = []
-    with progress(console, "drawing", unit="pictures") as advance:
-        for part in draw:
-            drawn = part()
-            pictures += drawn
-            advance(len(drawn))
+    pictures = draw_all(console, parts)
     return report_page(
         record,
         judged[subset],

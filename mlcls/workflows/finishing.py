@@ -23,7 +23,7 @@ from mlcls.bundle.files import GROUPS, MODEL, THRESHOLDS, WEIGHTS, write_thresho
 from mlcls.bundle.onnx import export_onnx
 from mlcls.bundle.staging import staged_bundle
 from mlcls.bundle.unfinished import is_unfinished, remove_checkpoint
-from mlcls.bundle.writing import FULL
+from mlcls.bundle.writing import is_of_the_disk
 from mlcls.errors import ImageError
 from mlcls.labels.split import write_split
 from mlcls.recipe import recipe_toml
@@ -127,7 +127,7 @@ def finish(
             page = _draw(folder, setup, record, judgement, iterations, console)
             (folder / REPORT).write_text(page, encoding="utf-8")
         except Exception as error:
-            if is_unfinished(out) and (stop.asked or _is_of_the_disk(error, folder)):
+            if is_unfinished(out) and (stop.asked or is_of_the_disk(error, folder)):
                 raise  # the training is kept, and goes on to a whole bundle once there is room
             undrawn = error  # raised again when the bundle stands: a picture does not cost the training
             if manifest["onnx"] is None:
@@ -145,13 +145,6 @@ def finish(
     subset = judged_subset(judgement)
     show_chance_verdict(console, record.evaluation[subset] or {}, subset, has_test=subset == "test")
     return record
-
-
-def _is_of_the_disk(error: Exception, folder: Path) -> bool:
-    """Whether a disk is full, or a file of that folder cannot be written."""
-    if not isinstance(error, OSError):
-        return False
-    return error.errno in FULL or (error.filename is not None and Path(error.filename).parent == folder)
 
 
 def _predict_test(setup: Setup) -> Predictions | None:
@@ -241,19 +234,25 @@ def _draw(
     rows = {"train": data.split.train, "val": data.split.val, "test": data.split.test}
     labels = {name: data.table.labels[indices] for name, indices in rows.items() if len(indices)}
     on = f"{SUBSET_NAMES[subset]} subset"
-    draw: list[Callable[[], tuple[Picture, ...]]] = [
+    parts: list[Callable[[], tuple[Picture, ...]]] = [
         partial(draw_scores, folder, record, judged[subset], subset, on),
         partial(draw_thresholds, folder, record, judged["val"]),
         partial(draw_labels, folder, data.table.attributes, labels),
         partial(draw_training, folder, record, iterations, setup.recipe.title),
     ]
+    pictures = draw_all(console, parts)
+    return report_page(record, judged[subset], pictures, subset=subset, counts=subset_counts(data))
+
+
+def draw_all(console: "Console", parts: Sequence[Callable[[], tuple[Picture, ...]]]) -> list[Picture]:
+    """Draw with a bar."""
     pictures: list[Picture] = []
     with progress(console, "drawing", unit="pictures") as advance:
-        for part in draw:
+        for part in parts:
             drawn = part()
             pictures += drawn
             advance(len(drawn))
-    return report_page(record, judged[subset], pictures, subset=subset, counts=subset_counts(data))
+    return pictures
 
 
 def judged_subset(judgement: Judgement) -> str:

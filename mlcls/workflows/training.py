@@ -24,10 +24,10 @@ from mlcls.reports.console import notes, say
 from mlcls.reports.console_data import show_data, show_model
 from mlcls.reports.record import EpochFigures, Record, from_json
 from mlcls.workflows import finishing
-from mlcls.workflows.checkpoints import Progress
+from mlcls.workflows.checkpoints import Progress, Saver
 from mlcls.workflows.checks import check_names
 from mlcls.workflows.data import LabelledImages, gather, subset_counts
-from mlcls.workflows.epochs import is_loader_death, learn, loader_death
+from mlcls.workflows.epochs import Learned, is_loader_death, learn, loader_death
 from mlcls.workflows.identity import check_recipe, check_unchanged, identity_of
 from mlcls.workflows.logs import RunLog
 from mlcls.workflows.refining import refine
@@ -44,7 +44,7 @@ from mlcls.workflows.resuming import (
     unfinished,
     working_folder,
 )
-from mlcls.workflows.setup import preprocessing_for, set_up
+from mlcls.workflows.setup import Setup, preprocessing_for, set_up
 from mlcls.workflows.signals import Stop, heed_signals
 
 if TYPE_CHECKING:
@@ -270,15 +270,7 @@ def _run(run: Run, given: Given, checkpoint: Checkpoint | None) -> Record:
         learned = learn(setup, console, on_epoch, saver=saver, stop=run.stop, finish=run.finish)
     finally:
         saver.wait()  # nothing writes to the folder any more when another run may
-    try:
-        learned = refine(setup, saver.first, saver.progress.ingredients, learned)
-    except (
-        ImageError,
-        OSError,
-    ) as error:  # an image that was there before is gone, and the last checkpoint stands
-        if run.part is not None or not is_unfinished(run.out):
-            raise
-        raise ImageError(f"{error}; once it is there again, go on with: {how_to_go_on(run.out)}") from error
+    learned = _refined(run, setup, saver, learned)
     record = dataclasses.replace(
         record,
         epochs=learned.epochs,
@@ -292,6 +284,16 @@ def _run(run: Run, given: Given, checkpoint: Checkpoint | None) -> Record:
     )
     log.write(record)
     return record
+
+
+def _refined(run: Run, setup: Setup, saver: Saver, learned: Learned) -> Learned:
+    """What `refine` makes of it; where an image is gone that was there before, the last checkpoint stands."""
+    try:
+        return refine(setup, saver.first, saver.progress.ingredients, learned)
+    except (ImageError, OSError) as error:
+        if run.part is not None or not is_unfinished(run.out):
+            raise
+        raise ImageError(f"{error}; once it is there again, go on with: {how_to_go_on(run.out)}") from error
 
 
 def _gathered(run: Run, recipe: Recipe, given: Given, preprocessing: Preprocessing) -> LabelledImages:

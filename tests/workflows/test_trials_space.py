@@ -171,6 +171,9 @@ def test_trials_with_other_losses_are_not_compared_by_their_loss() -> None:
         check_metric("val_loss", {"loss_args.gamma": Range(0, 2)})
     check_metric("val_map", {"loss_args.gamma": Range(0, 2)})
     check_metric("val_loss", built_in_space(Recipe()))
+    with pytest.raises(RecipeError, match="varies tta, which comes after the last one; use --metric val_map"):
+        check_metric("val_f1", {"tta": Choices(("none", "flip"))})
+    check_metric("val_map", {"tta": Choices(("none", "flip")), "soup": Range(0, 5, whole=True)})
 
 
 def test_a_space_is_kept_in_plain_values() -> None:

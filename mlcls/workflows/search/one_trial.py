@@ -110,12 +110,16 @@ def left_in(folder: Path, metric: str) -> Ended | None:
 
 
 def _outcome(record: Record, metric: str) -> tuple[TrialState, float | None, str | None]:
-    """How a run that has come to its end counts: its figure is that of the epoch whose weights were kept."""
+    """How a run that has come to its end counts: its figure is that of the weights, and views, that were kept."""
     stopped = record.stopped_because or ""
     if stopped.startswith(FAILED):
         return TrialState.FAIL, None, stopped.removeprefix(FAILED)
     kept = next(row for row in record.epochs if row.epoch == record.best_epoch)
     value = getattr(kept, metric)
+    if metric == "val_map" and (record.soup or record.recipe.get("tta", "none") != "none"):
+        value = (record.evaluation["val"] or {})["macro"][
+            "average_precision"
+        ]  # of what the bundle predicts with
     if value is None:
         return TrialState.FAIL, None, f"{metric} is undefined in its best epoch"
     return TrialState.COMPLETE, value, None

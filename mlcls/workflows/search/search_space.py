@@ -17,6 +17,8 @@ FIXED = ("seed", "device", "workers", "cache_gb", "resamples", "folds", "views")
 """Settings, beside those of the table and the output, that are no trial's to vary."""
 OF_THE_LOSS = ("loss", "loss_args", "pos_weight", "pos_weight_cap", "na", "na_args")
 """Settings that change what `val_loss` measures."""
+AT_THE_END = ("soup", "tta")
+"""Settings that the figures of an epoch know nothing of."""
 HEADS_DROPOUT = {"mlp": 0.5, "linear": 0.0, "fc": 0.5}
 """The first dropout of a head that is given none."""
 BASELINE = "as given"
@@ -210,11 +212,18 @@ def space_values(space: Space) -> dict[str, dict[str, Any]]:
 
 
 def check_metric(metric: str, space: Space) -> None:
-    """Refuse a space whose trials could not be told by their validation loss.
+    """Refuse a space whose trials could not be told by the figure.
 
     Raises:
-        RecipeError: it varies what the loss is, and `metric` is the loss.
+        RecipeError: it varies what the loss is, and `metric` is the loss; or what is made of the epochs at the end,
+            which `val_map` alone is measured of.
     """
+    late = [name for name in space if name in AT_THE_END]
+    if metric != "val_map" and late:
+        raise RecipeError(
+            f"--metric {metric}: is measured at the end of each epoch, and the space varies {', '.join(late)}, which "
+            "comes after the last one; use --metric val_map"
+        )
     varied = [name for name in space if name.partition(".")[0] in OF_THE_LOSS]
     if metric == "val_loss" and varied:
         raise RecipeError(
