@@ -3,9 +3,10 @@
 import csv
 import errno
 import json
-import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -225,9 +226,8 @@ def test_a_run_that_was_interrupted_goes_on_to_the_same_bytes(
         assert one == other
 
 
-def _kill(number: int, folder: str) -> None:
-    """Train, in a process of its own, and end it as a power cut would."""
-    os.chdir(folder)
+def _train_and_kill(number: int) -> None:
+    """Train, in a process of its own, and end it in epoch `number` as a power cut would."""
 
     def heard(figures: EpochFigures) -> None:
         nonlocal number
@@ -240,10 +240,10 @@ def _kill(number: int, folder: str) -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no SIGKILL")
 def test_a_kill_costs_no_member_that_was_done(here: Path, ensemble: Path) -> None:
-    process = multiprocessing.get_context("spawn").Process(target=_kill, args=(5, str(here)))
-    process.start()
-    process.join(120)
-    assert process.exitcode == -signal.SIGKILL
+    # by path: a spawned child could not import this module, whose folder is no package
+    paths = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run([sys.executable, __file__], cwd=here, env=os.environ | paths, timeout=300)
+    assert ended.returncode == -signal.SIGKILL
     assert Path("out/checkpoint/members/fold-0/bundle.json").is_file()
     heard: list[int] = []
     fit(out="out", resume=True, on_epoch=lambda figures: heard.append(figures.epoch))
@@ -400,3 +400,7 @@ def test_of_folds_on_a_dataframe_no_recipe_names_a_command(here: Path) -> None:
         comment = (place / "recipe.toml").read_text(encoding="utf-8").partition("\n")[0]
         assert "labels=the same DataFrame" in comment
         assert "mlcls.train" not in comment
+
+
+if __name__ == "__main__":
+    _train_and_kill(5)
