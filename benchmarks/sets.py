@@ -1,7 +1,7 @@
 """Owns the sets that recipes are compared on: each one table with a column `subset`, and what every run on it shares.
 
 ppe     photos of building sites in a folder of the reader's own: train/, valid/ and test/, a _classes.csv in each
-digits  the built-in scenes of digits, 64 px; never mirrored, as a mirrored 2 is no 2
+digits  the built-in scenes of digits, of 64 px, made larger to --image-size; never mirrored, as a mirrored 2 is no 2
 scenes  scenes.py's drawn scenes, generated where they are asked for
 """
 
@@ -78,7 +78,7 @@ def add_set_flags(parser: argparse.ArgumentParser, *, seeds: int) -> None:
     parser.add_argument("--scenes", action="store_true", help="scenes as scenes.py draws them")
     parser.add_argument("--backbone", default="mobilenetv2_100")
     parser.add_argument("--weights", default="pretrained", help="of --backbone (default: timm's own source)")
-    parser.add_argument("--image-size", type=int, default=128, help="of ppe and scenes; digits have 64")
+    parser.add_argument("--image-size", type=int, default=128, help="of all sets")
     parser.add_argument("--limit", type=int, help="images of train, and a third of it of val and test each")
     parser.add_argument("--seeds", type=int, default=seeds)
     parser.add_argument("--table-only", action="store_true", help="no runs: the tables of those in --results")
@@ -106,7 +106,7 @@ def read_sets(given: argparse.Namespace) -> list[Set]:
     if given.ppe:
         sets.append(_set(given, "ppe", _ppe_table(given.ppe), given.ppe, given.image_size))
     if given.digits or not (given.ppe or given.scenes):
-        sets.append(_labels_csv(given, "digits", write_digits(), 64))
+        sets.append(_labels_csv(given, "digits", write_digits(), given.image_size))
     if given.scenes:
         folder = given.results / "scenes"
         path = folder / "labels.csv"

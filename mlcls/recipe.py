@@ -204,8 +204,8 @@ class Recipe:
         least=0,
         below=101,
     )
-    batch_size: int = _setting(16, "images a step", group=TRAINING, kind=integer, least=1)
-    epochs: int = _setting(50, "epochs at most, both stages together", group=TRAINING, kind=integer, least=1)
+    batch_size: int = _setting(32, "images a step", group=TRAINING, kind=integer, least=1)
+    epochs: int = _setting(15, "epochs at most, both stages together", group=TRAINING, kind=integer, least=1)
     seed: int = _setting(
         0,
         "seed of the split, the order, the augmentation and the weights",
@@ -230,7 +230,7 @@ class Recipe:
         2e-3, "learning rate of the first stage", group=TRAINING, kind=number, least=0, below=1e6
     )
     lr_finetune: float = _setting(
-        1e-4, "learning rate of the second stage", group=TRAINING, kind=number, least=0, below=1e6
+        1e-3, "learning rate of the second stage", group=TRAINING, kind=number, least=0, below=1e6
     )
     layer_decay: float = _setting(
         1.0,
@@ -308,7 +308,7 @@ class Recipe:
         kind=integer,
         least=0,
     )
-    monitor: str = _setting("val_loss", "val_loss, val_map or val_f1", group=TRAINING)
+    monitor: str = _setting("val_map", "val_map, val_loss or val_f1", group=TRAINING)
     objective: str = _setting(
         "f1",
         "how thresholds are chosen: f1, fbeta:B, precision:P, recall:R, youden, cost:FP,FN or fixed:T",
