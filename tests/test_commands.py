@@ -242,6 +242,8 @@ def test_recipes_are_listed_with_a_line_each(capsys: pytest.CaptureFixture[str])
         (["--labels", "demo:digit"], "did you mean 'digits'"),
         (["--epoch", "3"], "did you mean --epochs"),
         (["--epochs", "many"], "--epochs: expected a whole number"),
+        (["--soup", "1"], "--soup: a soup of one epoch is that epoch"),
+        (["--na", "selective", "--mixup", "0.2"], "--na selective: not together with --mixup"),
         (["--loss", "bse"], "--loss: unknown name 'bse'; did you mean 'bce'"),
         (["--fit", "os.path:join"], "--fit: unknown name 'os.path:join'"),
         (["--recipe", "two_stage"], "did you mean 'two-stage'"),

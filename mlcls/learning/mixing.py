@@ -77,7 +77,7 @@ def growing_size(epoch: int, *, epochs: int, first: int, full: int, multiple: in
     """The side of the images in an epoch of a stage, which grows to the full one by the stage's middle.
 
     In even steps, as in progressive resizing (Howard 2018; Tan and Le 2021, section 4), but rounded to a multiple
-    that networks divide by; the first and the full side are as given.
+    that networks divide by; the first and the full side are as given. A single epoch has the full one.
 
     Args:
         epoch: of the stage, counted from 0.
@@ -89,7 +89,7 @@ def growing_size(epoch: int, *, epochs: int, first: int, full: int, multiple: in
     """
     if first > full:
         raise RecipeError(f"--first-image-size: {first} is larger than the images are ({full}, --image-size)")
-    growing = math.ceil(epochs / 2)
+    growing = epochs // 2
     if epoch >= growing:
         return full
     if epoch <= 0:

@@ -74,6 +74,8 @@ def check_names(recipe: Recipe) -> None:
             check()
         except MlclsError as error:
             faults.append(str(error))
+    if recipe.soup == 1:
+        faults.append("--soup: a soup of one epoch is that epoch; expected 2 or more (or 0: off), got 1")
     if recipe.na == "selective" and (recipe.mixup or recipe.cutmix):
         faults.append(
             "--na selective: not together with --mixup or --cutmix, where a cell that one parent has as present could "

@@ -81,7 +81,7 @@ def built_in_space(recipe: Recipe, given: Collection[str] = ()) -> Space:
     """
     space: Space = {
         "lr_head": Range(5e-4, 1e-2, log=True),
-        "lr_finetune": Range(1e-5, 2e-3, log=True),
+        "lr_finetune": Range(1e-5, 5e-3, log=True),
         "optimizer": Choices(("adam", "adamw")),
         "weight_decay": Range(1e-6, 1e-2, log=True),
         "dropout": Range(0.0, 0.6),
