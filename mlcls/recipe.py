@@ -147,7 +147,7 @@ class Recipe:
         below=8193,  # 200 MB an image: beyond it no machine has room for a batch
     )
     fit: str = _setting("squash", "how an image becomes square: squash, crop or pad", group=IMAGES)
-    augment: str = _setting("rich", "none, light (flip), rich or strong", group=IMAGES)
+    augment: str = _setting("light", "none, light (flip), rich or strong", group=IMAGES)
     augment_args: dict[str, Any] = _setting(
         {}, "probabilities and ranges of the augmentation", group=IMAGES, kind=key_values, metavar="KEY=VALUE"
     )
@@ -336,7 +336,7 @@ class Recipe:
     device: str = _setting("auto", "auto, cpu, cuda, cuda:N or mps", group=TRAINING)
     precision: str = _setting("auto", "auto, fp32, bf16 or fp16", group=TRAINING)
     views: int = _setting(
-        4,
+        2,
         "augmentations of each image that the frozen part of the backbone is computed for, an epoch each in turn "
         "(0: a new one every epoch, and nothing kept)",
         group=TRAINING,

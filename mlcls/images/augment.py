@@ -216,6 +216,8 @@ def none(preprocessing: Preprocessing, settings: AugmentSettings) -> list[Any]:
 
 def light(preprocessing: Preprocessing, settings: AugmentSettings) -> list[Any]:
     """The evaluation preprocessing, mirrored or not."""
+    if settings.hflip_p == 0:  # nothing changes then, so one view is all views
+        return []
     return [_albumentations().HorizontalFlip(p=settings.hflip_p)]
 
 

@@ -142,9 +142,10 @@ def _divide(run: Run, given: Given, recipe: Recipe, checkpoint: Checkpoint | Non
         except (KeyError, TypeError) as error:
             raise foreign(checkpoint, error) from error
     sizes = np.bincount(of_row, minlength=recipe.folds)
+    least, most = count(int(sizes.min())), count(int(sizes.max()))
     divided = (
         f"training and validation together, {count(len(rows))} images, are divided into {recipe.folds} folds of "
-        f"{count(int(sizes.min()))} to {count(int(sizes.max()))}"
+        f"{least if least == most else f'{least} to {most}'}"
     )
     facts = dataclasses.replace(data.facts, notes=(*data.facts.notes, divided, *said))
     names = tuple(f"{MEMBER}{number}" for number in range(recipe.folds))

@@ -178,7 +178,7 @@ def test_the_record_tells_of_each_member_and_of_the_ensemble_beside_them(ensembl
     assert record.stopped_because == "all 3 members are done"
     assert record.recipe["folds"] == 3
     assert record.data.split is not None
-    assert "39 images, are divided into 3 folds of 13 to 13" in " ".join(record.data.notes)
+    assert "training and validation together, 39 images, are divided into 3 folds of 13" in record.data.notes
 
 
 def test_nothing_is_left_of_the_run(ensemble: Path) -> None:
