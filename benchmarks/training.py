@@ -57,6 +57,10 @@ PPE_FLAGS = [
     "val_map",
     "--epochs",
     "15",
+    "--batch-size",
+    "16",
+    "--augment",
+    "rich",
 ]
 DIGITS_FLAGS = ["--recipe", "demo"]
 SCRATCH = {"epochs": 4, "lr": 3e-3, "batch_size": 32}  # those of the recipe `demo`, for everybody
