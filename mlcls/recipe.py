@@ -308,7 +308,12 @@ class Recipe:
         kind=integer,
         least=0,
     )
-    monitor: str = _setting("val_map", "val_map, val_loss or val_f1", group=TRAINING)
+    monitor: str = _setting(
+        "auto",
+        "what tells the best epoch: val_map, val_loss, val_f1, or auto (val_map where validation defines it, else "
+        "val_loss)",
+        group=TRAINING,
+    )
     objective: str = _setting(
         "f1",
         "how thresholds are chosen: f1, fbeta:B, precision:P, recall:R, youden, cost:FP,FN or fixed:T",

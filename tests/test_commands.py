@@ -106,10 +106,12 @@ def test_metrics_json_has_the_fields_of_the_contract(toy_bundle: Path) -> None:
         assert attribute["positive"] + attribute["negative"] + attribute["unknown"] == 60
     assert [epoch["epoch"] for epoch in metrics["epochs"]] == [0, 1, 2, 3]
     assert [epoch["stage"] for epoch in metrics["epochs"]] == [0, 0, 1, 1]
-    assert [epoch["lr"] for epoch in metrics["epochs"]][::2] == [2e-3, 1e-4]
+    assert [epoch["lr"] for epoch in metrics["epochs"]][::2] == [2e-3, 1e-3]
     fields = "epoch stage lr train_loss val_loss val_map val_f1 val_precision val_recall val_hamming_loss"
     assert set(metrics["epochs"][0]) >= {*fields.split(), "val_exact_match", "seconds", "images_per_second"}
-    assert metrics["best_epoch"] == min(metrics["epochs"], key=lambda epoch: epoch["val_loss"])["epoch"]
+    best = max(metrics["epochs"], key=lambda epoch: (epoch["val_map"], -epoch["val_loss"]))
+    assert metrics["best_epoch"] == best["epoch"]
+    assert metrics["recipe"]["monitor"] == "val_map"
     for subset in ("val", "test"):
         entry = metrics["evaluation"][subset]
         assert set(entry) >= EVALUATION

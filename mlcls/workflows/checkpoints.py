@@ -229,7 +229,11 @@ class Saver:
             "stage": progress.stage,
             "figures": [facts_to_plain(row) for row in progress.figures],
             "best": None if best is None else best.epoch,
-            "stopping": {"best": progress.stopping.best, "waited": progress.stopping.waited},
+            "stopping": {
+                "best": progress.stopping.best,
+                "loss": progress.stopping.loss,
+                "waited": progress.stopping.waited,
+            },
             "stopped": progress.stopped,
             "stepper": None if stepper is None else _stepper_state(stepper, step),
         }

@@ -38,7 +38,7 @@ CHOICES: Mapping[str, Mapping[str, Any]] = {
     "schedule": SCHEDULES,
     "loss": LOSSES,
     "sampler": SAMPLERS,
-    "monitor": MONITORS,
+    "monitor": {**MONITORS, "auto": None},
 }
 GRADUAL = "gradual"  # of `--unfreeze`
 

@@ -67,7 +67,7 @@ def make_ensemble(
     own = dataclasses.replace(recipe, calibration="none")
     with progress(console, "thresholds, intervals", judging_steps(scored), "steps") as advance:
         judgement = judge(own, val, scored, None, advance)
-    recipe = _resolved(recipe, records[0])
+    recipe = _resolved(recipe, records)
     record = Record(
         mlcls=mlcls.__version__,
         seed=recipe.seed,
@@ -114,10 +114,12 @@ def _of_test(members: Sequence[Bundle]) -> list[Predictions]:
     return [saved_predictions(member, "test")[0] for member in members]
 
 
-def _resolved(recipe: Recipe, first: Record) -> Recipe:
+def _resolved(recipe: Recipe, records: Sequence[Record]) -> Recipe:
     """The recipe with every `auto` resolved that all members have alike."""
-    names = ("device", "image_size", "workers", "precision")
-    return dataclasses.replace(recipe, **{name: first.recipe[name] for name in names})
+    names = ("device", "image_size", "workers", "precision", "monitor")
+    first = records[0].recipe
+    alike = [name for name in names if all(record.recipe[name] == first[name] for record in records)]
+    return dataclasses.replace(recipe, **{name: first[name] for name in alike})
 
 
 def _stopped(folded: Folded, records: Sequence[Record]) -> str:

@@ -178,7 +178,7 @@ def _take_in(
     progress.figures.append(row)
     progress.iterations += [(trained.epoch, loss) for loss in trained.iteration_losses]
     figure = getattr(row, recipe.monitor)
-    improved = stopping.update(figure)
+    improved = stopping.update(figure, row.val_loss)
     best = improved or progress.best is None
     moved = moved_from(first, setup.classifier) if best or recipe.soup else {}
     if best:

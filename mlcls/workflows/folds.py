@@ -41,6 +41,7 @@ from mlcls.workflows.resuming import (
     working_folder,
 )
 from mlcls.workflows.setup import preprocessing_for
+from mlcls.workflows.subsets import can_be_ranked
 from mlcls.workflows.training import Given, Part, Run, fit
 
 
@@ -160,9 +161,8 @@ def _check_members(run: Run, recipe: Recipe, folded: Folded) -> None:
         BundleError: `--finish`, and a member has not begun.
     """
     for number, name in enumerate(folded.names):
-        labels = folded.data.table.labels[folded.fold(number)]
-        defined = ((labels == 1).any(axis=0) & (labels == 0).any(axis=0)).any()
-        if recipe.monitor != "val_loss" and not defined:
+        ranked = can_be_ranked(folded.data.table.labels[folded.fold(number)])
+        if recipe.monitor not in ("auto", "val_loss") and not ranked:
             raise RecipeError(
                 f"--monitor {recipe.monitor}: undefined in {name}, where no attribute has both a known positive and a "
                 "known negative; use val_loss, or fewer folds"

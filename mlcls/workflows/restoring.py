@@ -57,6 +57,7 @@ def restore_progress(earlier: Earlier, recipe: Recipe) -> Progress:
         losses = _as_losses(step["iteration_losses"])
         progress.iterations = list(zip(step["iteration_epochs"].tolist(), losses, strict=True))
         progress.stopping.best = state["stopping"]["best"]
+        progress.stopping.loss = state["stopping"]["loss"]
         progress.stopping.waited = state["stopping"]["waited"]
         progress.stopped = state["stopped"]
         if state["best"] is not None:

@@ -33,12 +33,12 @@ from mlcls.workflows.frozen import Feed, Plan, build_feeds, find_cuts, measured_
 from mlcls.workflows.resuming import Earlier
 from mlcls.workflows.shelf import shelve
 from mlcls.workflows.subsets import (
-    check_monitor,
     holds_rare,
     pos_weights,
     rare_notes,
     subset_batches,
     training_labels,
+    watched_figure,
 )
 
 
@@ -88,13 +88,14 @@ def set_up(
     """
     device = resolve_device(recipe.device)
     labels = training_labels(recipe, data)
-    check_monitor(recipe, data)
     weights = pos_weights(recipe, labels, data.table.attributes)
+    asked, watched = recipe.monitor, watched_figure(recipe, data)
     recipe = dataclasses.replace(
         recipe,
         device=str(device),
         image_size=preprocessing.image_size,
         workers=auto_workers() if recipe.workers == "auto" else recipe.workers,
+        monitor=watched,
         pos_weight="none" if weights is None else ",".join(repr(float(w)) for w in weights),
     )
     torch.manual_seed(recipe.seed)
@@ -137,7 +138,13 @@ def set_up(
         stages=_stage_facts(classifier, plans),
         device=str(device),
         precision=precision,
-        notes=(*_model_notes(recipe, classifier, feeds), *rare_notes(recipe, data), *said, *told),
+        notes=(
+            *_model_notes(recipe, classifier, feeds),
+            *rare_notes(recipe, data),
+            *_watch_notes(asked, watched),
+            *said,
+            *told,
+        ),
     )
     return Setup(
         recipe,
@@ -154,6 +161,15 @@ def set_up(
         stages,
         facts if earlier is None else earlier.facts,
         device,
+    )
+
+
+def _watch_notes(asked: str, watched: str) -> tuple[str, ...]:
+    if (asked, watched) != ("auto", "val_loss"):
+        return ()
+    return (
+        "val_loss tells the best epoch: in validation no attribute has both a known positive and a known negative, so "
+        "val_map is undefined",
     )
 
 

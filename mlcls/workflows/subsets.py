@@ -20,15 +20,25 @@ def training_labels(recipe: Recipe, data: LabelledImages) -> NDArray[np.float32]
     return split_missing(labels)[0] if recipe.na == "negative" else labels
 
 
-def check_monitor(recipe: Recipe, data: LabelledImages) -> None:
-    """Refuse to watch a figure that is undefined on this validation subset."""
-    if recipe.monitor != "val_loss":
-        labels = data.table.labels[data.split.val]
-        if not (((labels == 1).any(axis=0)) & ((labels == 0).any(axis=0))).any():
-            raise RecipeError(
-                f"--monitor {recipe.monitor}: undefined, since no attribute has both a known positive and a known "
-                "negative in the validation subset; use val_loss, or give validation a larger share (--split)"
-            )
+def watched_figure(recipe: Recipe, data: LabelledImages) -> str:
+    """What tells the best epoch: a key of `MONITORS`.
+
+    Raises:
+        RecipeError: a figure was asked for that is undefined on this validation subset.
+    """
+    if recipe.monitor == "val_loss" or can_be_ranked(data.table.labels[data.split.val]):
+        return "val_map" if recipe.monitor == "auto" else recipe.monitor
+    if recipe.monitor == "auto":
+        return "val_loss"
+    raise RecipeError(
+        f"--monitor {recipe.monitor}: undefined, since no attribute has both a known positive and a known "
+        "negative in the validation subset; use val_loss, or give validation a larger share (--split)"
+    )
+
+
+def can_be_ranked(labels: NDArray[np.float32]) -> bool:
+    """Whether labels [n, A] define any ranking: some attribute has both a known positive and a known negative."""
+    return bool(((labels == 1).any(axis=0) & (labels == 0).any(axis=0)).any())
 
 
 def pos_weights(

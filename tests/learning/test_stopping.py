@@ -77,3 +77,13 @@ def test_the_best_is_the_first_extreme(mode: Mode, values: list[float | None], p
         assert improved[-1] == values.index(pick(finite))
     last = improved[-1] if improved else -1
     assert stopping.should_stop == (len(values) - 1 - last >= patience)
+
+
+def test_of_equal_values_the_one_with_the_lower_loss_is_better() -> None:
+    stopping = EarlyStopping(2, "max")
+    losses = [0.5, 0.4, 0.4, None, 0.3, 0.9]
+    improved = [stopping.update(1.0, loss) for loss in losses]
+    assert improved == [True, True, False, False, True, False]
+    assert (stopping.best, stopping.loss) == (1.0, 0.3)
+    assert not stopping.update(0.9, 0.1)
+    assert stopping.update(1.1, 2.0)

@@ -226,6 +226,8 @@ def test_a_validation_subset_without_a_positive_and_a_test_subset_that_is_unknow
     works(train.main, *flags)
     metrics = check_bundle(tmp_path / "o")
     assert metrics["epochs"][0]["val_map"] is None
+    assert metrics["recipe"]["monitor"] == "val_loss"
+    assert any("val_loss tells the best epoch" in note for note in metrics["model"]["notes"])
     assert metrics["epochs"][0]["val_loss"] > 0
     assert metrics["evaluation"]["val"]["macro"]["f1"] is None
     assert metrics["evaluation"]["test"]["exact_match"] is None

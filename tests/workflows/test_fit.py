@@ -1,5 +1,6 @@
 """Training and prediction from Python: the same run as the command's, from paths, arrays and DataFrames."""
 
+import dataclasses
 import io
 import re
 from pathlib import Path
@@ -54,6 +55,7 @@ def test_the_record_rests_on_the_saved_predictions(toy: Path, tmp_path: Path) ->
 def test_early_stopping_brings_back_the_best_weights(toy: Path, tmp_path: Path) -> None:
     """A learning rate that destroys: the first epoch stays the best, and its weights are those saved."""
     recipe = Recipe(**{**QUICK, "epochs": 12, "patience": 2, "lr_finetune": 0.5, "schedule": "none"})
+    recipe = dataclasses.replace(recipe, monitor="val_loss")
     record = fit(recipe, labels=toy, out=tmp_path / "o")
     losses = [epoch.val_loss if epoch.val_loss is not None else np.inf for epoch in record.epochs]
     assert record.best_epoch == int(np.argmin(losses))
