@@ -120,8 +120,8 @@ def test_the_published_trials_are_those_of_the_table_and_lie_in_the_space() -> N
     space = built_in_space(recipe)
     planned = published_trials(recipe, space)
     table = [
-        ("Trial 1", "adam", 5e-4, 1e-4, 0.5, "step", 32, 50),
-        ("Trial 2", "adam", 1e-4, 1e-5, 0.4, "plateau", 32, 50),
+        ("Trial 1", "adam", 5e-4, 1e-4, 0.5, "step", 32, 15),
+        ("Trial 2", "adam", 1e-4, 1e-5, 0.4, "plateau", 32, 15),
         ("Trial 3", "adam", 1e-4, 7e-4, 0.5, "cosine", 32, 28),
         ("Trial 4", "adamw", 1e-4, 5e-4, 0.45, "cosine", 64, 38),
         ("Trial 5", "adamw", 1e-4, 6e-4, 0.48, "cosine", 80, 43),
