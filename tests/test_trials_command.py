@@ -80,7 +80,7 @@ def test_a_study_from_its_first_trial_to_its_report(here: Path, capsys: pytest.C
     assert [row["trial"] for row in found] == list("123456")
     assert {row["state"] for row in found} <= {"complete", "pruned"}
     assert found[0]["name"] == "as given"
-    assert float(found[0]["lr_finetune"]) == 1e-4
+    assert float(found[0]["lr_finetune"]) == 1e-3
     assert len({row["lr_finetune"] for row in found}) == 6
     splits = set()
     for number, row in enumerate(found, start=1):
@@ -190,8 +190,8 @@ def test_the_figure_that_decides_is_a_persons_choice(here: Path, metric: str) ->
     flags = ["--trials", "3", "--seeds", "0", "--metric", metric, "--storage", "sqlite:///here.db"]
     assert trials.main([*BASE, *flags]) == 0
     found = [row for row in rows() if row["state"] == "complete"]
-    values = [float(row["value"]) for row in found]
-    best = found[values.index((min if metric == "val_loss" else max)(values))]
+    sign = 1 if metric == "val_loss" else -1
+    best = min(found, key=lambda row: (sign * float(row["value"]), float(row["val_loss"])))
     toml = Path("trials/best.toml").read_text(encoding="utf-8")
     assert f"# trial {best['trial']} of a search" in toml
 

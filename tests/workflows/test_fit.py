@@ -73,7 +73,7 @@ def test_patience_that_runs_out_in_the_first_stage_goes_on_with_the_second(toy: 
     record = fit(Recipe(**settings, head="linear"), labels=toy, out=tmp_path / "o")
     stages = [epoch.stage for epoch in record.epochs]
     assert stages.index(1) < 8
-    assert record.epochs[stages.index(1)].lr == 1e-4
+    assert record.epochs[stages.index(1)].lr == Recipe().lr_finetune
 
 
 def test_unknown_labels_count_as_absent_only_when_told(toy: Path, tmp_path: Path) -> None:
