@@ -227,10 +227,20 @@ class Recipe:
         group=TRAINING,
     )
     lr_head: float = _setting(
-        2e-3, "learning rate of the first stage", group=TRAINING, kind=number, least=0, below=1e6
+        2e-3,
+        "learning rate of the stage that trains the head alone",
+        group=TRAINING,
+        kind=number,
+        least=0,
+        below=1e6,
     )
     lr_finetune: float = _setting(
-        1e-3, "learning rate of the second stage", group=TRAINING, kind=number, least=0, below=1e6
+        1e-3,
+        "learning rate of every stage that trains the backbone too",
+        group=TRAINING,
+        kind=number,
+        least=0,
+        below=1e6,
     )
     layer_decay: float = _setting(
         1.0,

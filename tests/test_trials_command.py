@@ -278,6 +278,9 @@ def test_two_processes_share_a_study_and_a_kill_loses_no_trial(here: Path) -> No
     ("flags", "what"),
     [
         (["--space", "nothing.toml"], "nothing.toml"),
+        (["--space", "publised"], "did you mean 'published'"),
+        (["--storage", "foo://x"], "--storage foo://...: cannot be opened"),
+        (["--storage", "sqlite:///nowhere/x.db"], "there is no folder nowhere"),
         (["--metric", "auroc"], "--metric"),
         (["--trials", "0"], "--trials"),
         (["--minutes", "-1"], "--minutes"),
@@ -292,9 +295,24 @@ def test_mistakes_are_told_before_any_work(
 ) -> None:
     before = (here / "labels.txt").read_bytes()
     assert trials.main([*BASE, *flags]) == 2
-    assert what in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert what in said
+    assert "train 70" not in said  # the images were not looked at
     assert (here / "labels.txt").read_bytes() == before
-    assert not list(Path("trials").glob("trial-*"))
+    assert not Path("trials").exists()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_split_is_not_passed_over_in_silence(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two studies in one folder share its split, so they must have been told to divide alike."""
+    one = [*BASE, "--trials", "1", "--seeds", "0", "--epochs", "1"]
+    assert trials.main([*one, "--split", "0.5,0.3,0.2"]) == 0
+    split = Path("trials/split.csv").read_bytes()
+    for other in (["--split", "0.6,0.2,0.2"], ["--split", "0.5,0.3,0.2", "--seed", "1"]):
+        assert trials.main([*one, *other, "--study", "other"]) == 2
+        assert "split.csv, which the trials there share, was made otherwise" in capsys.readouterr().err
+    assert Path("trials/split.csv").read_bytes() == split
+    assert trials.main([*one, "--split", "0.5,0.3,0.2", "--study", "other"]) == 0
 
 
 def test_a_databases_password_is_kept_nowhere(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

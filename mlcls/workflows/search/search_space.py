@@ -161,8 +161,9 @@ def read_space(path: Path, recipe: Recipe, given: Collection[str] = ()) -> Space
         toml = path.read_text(encoding="utf-8-sig")
         tables = tomllib.loads(toml)
     except OSError as error:
+        near = suggest(str(path), [BUILT_IN, PUBLISHED])
         raise RecipeError(
-            f"--space {path}: cannot be read ({error.strerror}); name a TOML file, or {PUBLISHED}"
+            f"--space {path}: cannot be read as a TOML file ({error.strerror}), and is no space's name; {near}"
         ) from error
     except (ValueError, RecursionError) as error:
         raise RecipeError(f"--space {path}: not a TOML file: {error}") from error

@@ -105,6 +105,25 @@ def open_study(
             lock.parent.rmdir()
 
 
+def check_storage(storage: str) -> None:
+    """Refuse, before any work is done and with nothing written, what can be seen to be no storage.
+
+    Raises:
+        RecipeError: no journal, no kind of database, a driver that is not installed, a folder that is not there.
+    """
+    if not is_url(storage):
+        _check_begin(Path(storage))
+        return
+    import sqlalchemy
+
+    try:
+        database = sqlalchemy.create_engine(storage).url.database
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError) as error:
+        raise _no_database(storage, error) from error
+    if storage.startswith("sqlite:") and database and not Path(database).parent.is_dir():
+        raise _no_database(storage, FileNotFoundError(f"there is no folder {Path(database).parent}"))
+
+
 def is_url(storage: str) -> bool:
     """Whether a storage is a database's address, no file."""
     return "://" in storage
@@ -173,11 +192,15 @@ def _database(url: str) -> optuna.storages.BaseStorage:
     try:
         return optuna.storages.RDBStorage(url)
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError) as error:
-        first, kind = str(error).splitlines()[0], url.partition("://")[0]  # the rest may hold a password
-        raise RecipeError(
-            f"--storage {kind}://...: cannot be opened ({first}); name a file, or an address as sqlite:///trials.db or "
-            "postgresql://USER@HOST/NAME, with its driver installed"
-        ) from error
+        raise _no_database(url, error) from error
+
+
+def _no_database(url: str, error: Exception) -> RecipeError:
+    first, kind = str(error).splitlines()[0], url.partition("://")[0]  # the rest may hold a password
+    return RecipeError(
+        f"--storage {kind}://...: cannot be opened ({first}); name a file, or an address as sqlite:///trials.db or "
+        "postgresql://USER@HOST/NAME, with its driver installed"
+    )
 
 
 def agree(shared: Shared, facts: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import json
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ from mlcls.workflows.search.search_space import (
     read_space,
     space_values,
 )
-from mlcls.workflows.search.study import MAXIMIZED, Shared, agree, open_study
+from mlcls.workflows.search.study import MAXIMIZED, Shared, agree, check_storage, open_study
 from mlcls.workflows.search.study import plan as plan_trials
 from mlcls.workflows.search.trial_outputs import (
     BEST,
@@ -63,7 +64,8 @@ from mlcls.workflows.shelf import open_shelf
 from mlcls.workflows.signals import heed_signals
 from mlcls.workflows.training import Part, fit
 
-JOURNAL, SPLIT = "trials.journal", "split.csv"
+JOURNAL, SPLIT, MADE = "trials.journal", "split.csv", "split.json"
+_OF_SPLIT = ("split", "seed", "group_column", "near_duplicates")  # settings that the division follows from
 IN_A_ROW = 5  # trials that fail one after the other before the search gives up
 POLL = 1.0  # seconds between two looks at what other processes' last trials have come to
 _OWN = (*FREE, "labels", "images", "val_labels", "test_labels", "device", "title")
@@ -104,7 +106,7 @@ def search(
         storage: a journal file, or the address of a database; `trials.journal` in `out` when not given.
         study: its name in the storage.
         trials: how many there are to be in the whole study, those of other processes and of earlier calls among them.
-        minutes: no trial is begun later than so long after the first.
+        minutes: no trial is begun later than so long after the start.
         space: `default`, `published`, or a TOML file.
         metric: the validation figure that trials are compared by.
         seeds: how many seeds the best one is trained with again, each tested once (0: none).
@@ -119,19 +121,21 @@ def search(
     """
     console = console or Console(quiet=True)
     recipe, out = recipe or Recipe(), Path(out)
+    until = None if minutes is None else time.monotonic() + 60 * minutes
     varied, planned = _check(recipe, out, space, metric, given)
+    storage = storage or str(out / JOURNAL)
+    check_storage(storage)
     with heed_signals() as stop:
         try:
             base, data = _images(recipe, out, console)
-            until = None if minutes is None else time.monotonic() + 60 * minutes
             runs = _runs(data, base, out, command)
             told = _Search(Plan(base, out, metric, runs), trials, until, console, command)
             facts = _facts(recipe, varied, metric, data)
-            storage = storage or str(out / JOURNAL)
             with open_study(
                 storage, study, out, varied, metric=metric, seed=recipe.seed, warmup=_warmup(recipe)
             ) as shared:
                 agree(shared, facts)
+                _keep_split(recipe, out, data)
                 plan_trials(shared, planned)
                 try:
                     _run_all(told, shared)
@@ -167,26 +171,78 @@ def _check(
 
 
 def _images(recipe: Recipe, out: Path, console: Console) -> tuple[Recipe, LabelledImages]:
-    """The images that all trials share, and the recipe with the one split of them, which is written once."""
+    """The images that all trials share, and the recipe with the one split of them; nothing is written.
+
+    Raises:
+        MlclsError: as `gather` raises; a split stands there that other settings made.
+    """
+    base, first = recipe, recipe
+    if not _has_tables(recipe):
+        base = dataclasses.replace(recipe, split=f"file:{out / SPLIT}")
+        first = base if (out / SPLIT).exists() else recipe
+        _check_made(recipe, out)
+    data = gather(first, console, preprocessing=preprocessing_for(first))
+    show_data(
+        console,
+        data.facts,
+        subset_counts(data),
+        source=f"{data.table.report.source}: {data.table.report.layout}",
+    )
+    return base, data
+
+
+def _keep_split(recipe: Recipe, out: Path, data: LabelledImages) -> None:
+    """Write the split that all trials share, once, and what made it.
+
+    Raises:
+        RecipeError: another search has written one in the meantime, by other settings.
+        OSError: it cannot be written.
+    """
     import filelock
 
+    if _has_tables(recipe):
+        return
     out.mkdir(parents=True, exist_ok=True)
-    path, tables = out / SPLIT, recipe.val_labels or recipe.test_labels
+    path = out / SPLIT
     with filelock.FileLock(out / ".split"):
-        base = recipe if tables else dataclasses.replace(recipe, split=f"file:{path}")
-        first = recipe if tables or not path.exists() else base
-        data = gather(first, console, preprocessing=preprocessing_for(first))
-        show_data(
-            console,
-            data.facts,
-            subset_counts(data),
-            source=f"{data.table.report.source}: {data.table.report.layout}",
-        )
-        if not tables and not path.exists():
+        _check_made(recipe, out)
+        if not path.exists():
+            durable.write_whole(out / MADE, json.dumps(_made_by(recipe), indent=1).encode())
             part = path.with_name(f".{path.name}{durable.PART}")
             write_split(part, data.table.images.tolist(), data.split)
             durable.rename(part, path)
-    return base, data
+
+
+def _has_tables(recipe: Recipe) -> bool:
+    """Whether the subsets have tables of their own, so that there is nothing to divide."""
+    return bool(recipe.val_labels or recipe.test_labels)
+
+
+def _made_by(recipe: Recipe) -> dict[str, Any]:
+    values = recipe_values(recipe)
+    return {flag_of(name): values[name] for name in _OF_SPLIT}
+
+
+def _check_made(recipe: Recipe, out: Path) -> None:
+    """Refuse a split that other settings have made: they would be passed over in silence."""
+    try:
+        made = json.loads((out / MADE).read_text(encoding="utf-8")) if (out / SPLIT).exists() else {}
+    except FileNotFoundError:
+        return  # of an earlier version, which did not keep it
+    except ValueError as error:
+        raise BundleError(f"{out / MADE}: damaged ({error}); name another folder (--out)") from error
+    now = _made_by(recipe)
+    differ = [
+        f"{name}: {made[name]} then, {now[name]} now"
+        for name in now
+        if made.get(name, now[name]) != now[name]
+    ]
+    if differ:
+        raise RecipeError(
+            f"{out / SPLIT}, which the trials there share, was made otherwise:\n"
+            + "\n".join(differ)
+            + "\ngive the same flags, or begin in another folder (--out DIR)"
+        )
 
 
 def _facts(recipe: Recipe, space: Space, metric: str, data: LabelledImages) -> dict[str, Any]:
