@@ -156,7 +156,9 @@ def write_report(
 
     rows, maximize = rows_of(shared, base, metric), MAXIMIZED[metric]
     trials_history(out / HISTORY, rows, metric=metric, maximize=maximize)
-    about = f"A trial counts as the epoch whose weights it kept (--monitor {base.monitor}); others may be better."
+    about = (
+        f"A trial counts as the epoch whose weights it kept (--monitor {base.monitor}); others may be better."
+    )
     pictures = [_picture(out / HISTORY, "The search", about)]
     best = best_trial(shared)
     if best is not None:
