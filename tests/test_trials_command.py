@@ -187,7 +187,8 @@ def test_runs_that_lag_are_ended_and_leave_a_row(here: Path, monkeypatch: pytest
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("metric", ["val_loss", "val_f1"])
 def test_the_figure_that_decides_is_a_persons_choice(here: Path, metric: str) -> None:
-    flags = ["--trials", "3", "--seeds", "0", "--metric", metric, "--storage", "sqlite:///here.db"]
+    # a database in the folder of the trials, which is not there yet
+    flags = ["--trials", "3", "--seeds", "0", "--metric", metric, "--storage", "sqlite:///trials/here.db"]
     assert trials.main([*BASE, *flags]) == 0
     found = [row for row in rows() if row["state"] == "complete"]
     sign = 1 if metric == "val_loss" else -1

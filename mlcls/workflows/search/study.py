@@ -105,8 +105,11 @@ def open_study(
             lock.parent.rmdir()
 
 
-def check_storage(storage: str) -> None:
+def check_storage(storage: str, out: Path) -> None:
     """Refuse, before any work is done and with nothing written, what can be seen to be no storage.
+
+    Args:
+        out: the folder of the trials, which is made if need be; the database may be put there.
 
     Raises:
         RecipeError: no journal, no kind of database, a driver that is not installed, a folder that is not there.
@@ -120,8 +123,11 @@ def check_storage(storage: str) -> None:
         database = sqlalchemy.create_engine(storage).url.database
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError) as error:
         raise _no_database(storage, error) from error
-    if storage.startswith("sqlite:") and database and not Path(database).parent.is_dir():
-        raise _no_database(storage, FileNotFoundError(f"there is no folder {Path(database).parent}"))
+    if not storage.startswith("sqlite") or not database or database.startswith("file:"):
+        return
+    folder = Path(database).parent
+    if not folder.is_dir() and folder.absolute() != out.absolute():
+        raise _no_database(storage, FileNotFoundError(f"there is no folder {folder}"))
 
 
 def is_url(storage: str) -> bool:

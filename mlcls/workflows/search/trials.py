@@ -124,7 +124,7 @@ def search(
     until = None if minutes is None else time.monotonic() + 60 * minutes
     varied, planned = _check(recipe, out, space, metric, given)
     storage = storage or str(out / JOURNAL)
-    check_storage(storage)
+    check_storage(storage, out)
     with heed_signals() as stop:
         try:
             base, data = _images(recipe, out, console)
@@ -231,6 +231,8 @@ def _check_made(recipe: Recipe, out: Path) -> None:
         return  # of an earlier version, which did not keep it
     except ValueError as error:
         raise BundleError(f"{out / MADE}: damaged ({error}); name another folder (--out)") from error
+    if not isinstance(made, dict):
+        raise BundleError(f"{out / MADE}: damaged (no object of JSON); name another folder (--out)")
     now = _made_by(recipe)
     differ = [
         f"{name}: {made[name]} then, {now[name]} now"
