@@ -45,23 +45,7 @@ CONTENDERS = {
 }
 OURS, COMMAND = list(CONTENDERS)[-2:]
 
-# chosen by validation alone: 1e-4 to 1e-3, and 1, 2 or 4 views, were as good as each other within its noise
-PPE_FLAGS = [
-    "--recipe",
-    "default",
-    "--views",
-    "2",
-    "--lr-finetune",
-    "3e-4",
-    "--monitor",
-    "val_map",
-    "--epochs",
-    "15",
-    "--batch-size",
-    "16",
-    "--augment",
-    "rich",
-]
+FINE_TUNING_FLAGS = ["--recipe", "default"]  # as it comes
 DIGITS_FLAGS = ["--recipe", "demo"]
 SCRATCH = {"epochs": 4, "lr": 3e-3, "batch_size": 32}  # those of the recipe `demo`, for everybody
 
@@ -180,7 +164,7 @@ def fine_tuning_task(
 ) -> Task:
     """A backbone with ImageNet's weights, for everybody."""
     weights = str(flags.weights.resolve()) if flags.weights else None
-    own = [*PPE_FLAGS, "--backbone", flags.backbone, "--image-size", str(flags.image_size)]
+    own = [*FINE_TUNING_FLAGS, "--backbone", flags.backbone, "--image-size", str(flags.image_size)]
     return build_task(
         runs,
         flags,

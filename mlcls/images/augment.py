@@ -157,6 +157,24 @@ class Choose:
         return (self.rare if self.is_rare[index] else self.common)(image, epoch, index)
 
 
+def mirrors_alone(augment: Augment) -> bool:
+    """Whether an augmentation leaves every image either as it is or mirrored, and does nothing else."""
+    if augment.transforms is None:
+        return False
+    return all(type(step) is _albumentations().HorizontalFlip for step in augment.transforms)
+
+
+def mirrored(augment: Augment, epoch: int, images: int) -> NDArray[np.bool_]:
+    """Which images an augmentation that mirrors alone mirrors in an epoch, bool [images]: what it draws is no image's.
+
+    60 microseconds an image.
+    """
+    marker = np.array([[[0, 0, 0], [255, 255, 255]]], dtype=np.uint8)
+    return np.array(
+        [augment(marker, epoch, index)[0, 0, 0] == 255 for index in range(images)], dtype=np.bool_
+    )
+
+
 def rare_images(labels: NDArray[np.float32], share: float) -> NDArray[np.bool_]:
     """Which images are known to have a rare attribute.
 

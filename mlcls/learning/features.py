@@ -1,13 +1,14 @@
 """The frozen part's outputs, computed once: a store of them for each view of each image, filled as epochs need them.
 
 A view is one augmentation of an image. Epoch e trains on view `e % views`; what the store lacks of it is computed
-on the way, so that the first epoch is not kept waiting for the views of later ones. Images are always computed in the
-same company, so that a row is the same to its last bit whoever asks for it, and when: also in a run that was killed
-and goes on in the middle.
+on the way, so that the first epoch is not kept waiting for the views of later ones. An image that a view shows as an
+earlier one did has one row for both. Images are always computed in the same company, so that a row is the same to its
+last bit whoever asks for it, and when: also in a run that was killed and goes on in the middle.
 """
 
 import errno
 import hashlib
+import itertools
 import os
 import shutil
 import tempfile
@@ -45,22 +46,44 @@ def first_visits(visited: Sequence[Indices], images: int) -> Indices:
 
 
 class Layout:
-    """Which images are computed together: for each view, all of them in a fixed order, cut into chunks.
+    """Which images are computed together: for each view, those that it alone shows so, in a fixed order, in chunks.
 
     A convolution or a product of matrices may round otherwise in another company, so what is computed together must
     not depend on what happens to be missing.
     """
 
-    def __init__(self, images: int, chunk: int, order: Callable[[int], Indices] | None = None) -> None:
-        """Args: images: how many, N; chunk: how many together; order: view -> int64 [N], each once, or by index."""
+    def __init__(
+        self,
+        images: int,
+        chunk: int,
+        order: Callable[[int], Indices] | None = None,
+        origin: Callable[[int], NDArray[np.int32]] | None = None,
+    ) -> None:
+        """Which images, in which order.
+
+        Args:
+            images: how many, N.
+            chunk: how many together.
+            order: view -> int64 [N], each image once; None: by index.
+            origin: view -> int32 [N], the first view that shows an image as this view does, which may be this one;
+                None: each view shows every image in a way of its own.
+        """
         self.images, self.size = images, chunk
-        self._order = order
+        self._order, self._origin = order, origin
         self._known: dict[int, tuple[NDArray[np.int32], NDArray[np.int32]]] = {}
 
     @property
-    def chunks(self) -> int:
-        """How many chunks a view has."""
+    def most_chunks(self) -> int:
+        """As many chunks as a view may have."""
         return -(-self.images // self.size)
+
+    def origins(self, view: int) -> NDArray[np.int32]:
+        """For each image the view that its row of this view is computed in, this one or an earlier one, int32 [N]."""
+        return np.full(self.images, view, dtype=np.int32) if self._origin is None else self._origin(view)
+
+    def count(self, view: int) -> int:
+        """How many images are computed in a view."""
+        return self.images if self._origin is None else len(self._of(view)[0])
 
     def chunk(self, view: int, number: int) -> Indices:
         """The images of a chunk, in order; the last one may have fewer."""
@@ -68,7 +91,7 @@ class Layout:
         return order[number * self.size : (number + 1) * self.size].astype(np.int64)
 
     def numbers(self, view: int, images: Indices) -> NDArray[np.int32]:
-        """The chunk that each of these images [n] stands in, int32 [n]."""
+        """The chunk that each of these images [n] stands in, int32 [n]; -1 for those that have another origin."""
         _, numbers = self._of(view)
         return numbers[images]
 
@@ -78,13 +101,15 @@ class Layout:
         return hashlib.sha256(b"%d " % self.size + order.tobytes()).hexdigest()
 
     def _of(self, view: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """The order of a view, and the chunk of each image, [N] each."""
-        if self._order is None:
+        """The order of a view [n], and the chunk of each image [N]."""
+        if self._order is None and self._origin is None:
             view = 0
         if view not in self._known:
             order = np.arange(self.images) if self._order is None else self._order(view)
-            numbers = np.empty(self.images, dtype=np.int32)
-            numbers[order] = np.arange(self.images) // self.size
+            if self._origin is not None:
+                order = order[self._origin(view)[order] == view]
+            numbers = np.full(self.images, -1, dtype=np.int32)
+            numbers[order] = np.arange(len(order)) // self.size
             self._known[view] = order.astype(np.int32), numbers
         return self._known[view]
 
@@ -101,7 +126,7 @@ class FeatureStore:
     compute: gives what is missing.
     memory: bytes of the rows that lie in memory.
     below: the store that `compute` takes rows of, whose time is not counted here a second time.
-    filled: bool [views, chunks].
+    filled: bool [views, chunks]; what a view has fewer of stays False.
     seconds: that were spent on rows.
     saved: bool [views, chunks], of those that `save_rows` has saved; saved_seconds: what was spent on them.
     files: what it tells of its files; next_file: the number of the next one.
@@ -138,14 +163,39 @@ class FeatureStore:
             view: 0 <= view < views.
             batches: positions of images; one may stand in several batches.
         """
+        if not batches:
+            return
+        origins = self.layout.origins(view)
+        for earlier in np.unique(origins[np.concatenate(batches)]).tolist():
+            if earlier != view:  # as a rule these are there; one pass over the images at a time
+                for chunk in self._coming(earlier, [batch[origins[batch] == earlier] for batch in batches]):
+                    self._fill(earlier, *chunk)
+        coming = self._coming(view, [batch[origins[batch] == view] for batch in batches])
+        for batch in batches:
+            of_batch = origins[batch]
+            while not self.filled[view, self.layout.numbers(view, batch[of_batch == view])].all():
+                self._fill(view, *next(coming))
+            yield self._rows(batch, of_batch)
+
+    def _rows(self, images: Indices, origins: NDArray[np.int32]) -> Tensor:
+        """The rows of images [n, K], each of the view that it is computed in, int32 [n]."""
+        views: list[int] = np.unique(origins).tolist()
+        if len(views) == 1:  # one copy
+            return self.rows[views[0]][torch.from_numpy(images)]
+        rows: Tensor = self.rows[0].new_empty(len(images), self.rows[0].shape[1])
+        for view in views:
+            here = np.flatnonzero(origins == view)
+            rows[torch.from_numpy(here)] = self.rows[view][torch.from_numpy(images[here])]
+        return rows
+
+    def _coming(
+        self, view: int, batches: Sequence[Indices]
+    ) -> Iterator[tuple[int, Indices, Iterator[Tensor]]]:
+        """Of each chunk that is neither there nor on the shelf: its number, its images, and what computes it next."""
         missing = [number for number in self._missing(view, batches) if not self._from_shelf(view, number)]
         chunks = [self.layout.chunk(view, number) for number in missing]
         computed = iter(self.compute(view, chunks)) if chunks else iter(())
-        coming = iter(zip(missing, chunks, strict=True))
-        for batch in batches:
-            while not self.filled[view, self.layout.numbers(view, batch)].all():
-                self._fill(view, *next(coming), computed)
-            yield self.rows[view][torch.from_numpy(batch)]
+        return zip(missing, chunks, itertools.repeat(computed), strict=False)
 
     def _fill(self, view: int, number: int, images: Indices, computed: Iterator[Tensor]) -> None:
         """The next chunk that is computed, and the time it takes."""
@@ -169,7 +219,7 @@ class FeatureStore:
 
     def _missing(self, view: int, batches: Sequence[Indices]) -> list[int]:
         """The chunks that are not there, in the order in which they are needed."""
-        if not batches or self.filled[view].all():
+        if not batches or self.filled[view, : -(-self.layout.count(view) // self.layout.size)].all():
             return []
         wanted, first = np.unique(self.layout.numbers(view, np.concatenate(list(batches))), return_index=True)
         wanted = wanted[np.argsort(first)]
@@ -212,7 +262,7 @@ def make_store(
     check_room(folder, (views - in_memory) * size)
     rows = [torch.empty(images, width, dtype=dtype) for _ in range(in_memory)]
     rows += [_mapped(images, width, dtype, folder) for _ in range(views - in_memory)]
-    filled, saved = (np.zeros((views, layout.chunks), dtype=np.bool_) for _ in range(2))
+    filled, saved = (np.zeros((views, layout.most_chunks), dtype=np.bool_) for _ in range(2))
     return FeatureStore(
         tuple(rows), layout, compute, in_memory * size, below, filled, 0.0, saved, shelf=shelf
     )

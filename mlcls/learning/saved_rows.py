@@ -147,7 +147,9 @@ def _checked(fact: Any, store: FeatureStore) -> tuple[str, int, int, NDArray[np.
     end = -1
     for first, last in fact["chunks"]:
         if not (
-            isinstance(first, int) and isinstance(last, int) and end < first <= last < store.layout.chunks
+            isinstance(first, int)
+            and isinstance(last, int)
+            and end < first <= last < store.layout.most_chunks
         ):
             raise ValueError("no such chunks")
         end = last

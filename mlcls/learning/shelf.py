@@ -94,14 +94,15 @@ class ShelvedRows:
     Attributes:
         shelf: where.
         keys: view -> the key of its rows: a digest of all that they depend on.
-        images, chunk: how many images there are, and how many to a chunk; the last one may have fewer.
+        count: view -> how many images have a row there.
+        chunk: how many images to a chunk; the last one may have fewer.
         width: bytes of a row.
         used: keys that this run uses, its other stores' as well, so that none makes room for another.
     """
 
     shelf: Shelf
     keys: Callable[[int], str]
-    images: int
+    count: Callable[[int], int]
     chunk: int
     width: int
     used: set[str]
@@ -113,14 +114,14 @@ class ShelvedRows:
         path = self._file(view)
         if path is None:
             return None
-        count = self._count(number)
+        count = min(self.chunk, self.count(view) - number * self.chunk)
         try:
             with open(path, "rb", buffering=0) as file:
                 file.seek(ENTRY * number)
                 entry = int.from_bytes(file.read(ENTRY), "little")
                 if not entry & THERE:
                     return None
-                file.seek(self._start(number))
+                file.seek(self._start(view, number))
                 rows = np.empty((count, self.width), dtype=np.uint8)
                 if _read_into(file, rows) and zlib.crc32(rows.data) == entry - THERE:
                     self.taken += count
@@ -137,25 +138,22 @@ class ShelvedRows:
         data = rows.contiguous().view(torch.uint8).numpy().data.cast("B")
         try:
             with open(path, "r+b", buffering=0) as file:
-                file.seek(self._start(number))
+                file.seek(self._start(view, number))
                 durable.write_all(file, data)
                 file.seek(ENTRY * number)
                 durable.write_all(file, (THERE | zlib.crc32(data)).to_bytes(ENTRY, "little"))
         except OSError:  # the disk is full, or another run has made room: this one does without
             self._files[view] = None
 
-    def _count(self, number: int) -> int:
-        return min(self.chunk, self.images - number * self.chunk)
-
-    def _start(self, number: int) -> int:
+    def _start(self, view: int, number: int) -> int:
         """Where the rows of a chunk begin."""
-        return ENTRY * -(-self.images // self.chunk) + number * self.chunk * self.width
+        return ENTRY * -(-self.count(view) // self.chunk) + number * self.chunk * self.width
 
     def _file(self, view: int) -> Path | None:
         if view not in self._files:
             key = self.keys(view)
             self.used.add(key)
-            size = ENTRY * -(-self.images // self.chunk) + self.images * self.width
+            size = self._start(view, 0) + self.count(view) * self.width
             self._files[view] = self.shelf.file(key, size, self.used)
         return self._files[view]
 

@@ -5,12 +5,16 @@ What lies at a higher frontier is made from what lies at a lower one, so that ph
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mlcls.images.augment import Augment, mirrored, mirrors_alone
 from mlcls.images.dataset import Batches
 from mlcls.learning.features import FeatureStore, Indices, Layout, first_visits, make_store
 from mlcls.models.forward import autocast
@@ -72,8 +76,30 @@ def lay_ground(
         """As the first epoch of a view visits the images, so that none of its batches waits for another's."""
         return first_visits(train.positions(view), images)
 
-    layout = Layout(images, chunk, order)
+    layout = Layout(images, chunk, order, _origin(train.dataset.transform, images))
     return Ground(recipe, train, val, views, folder, layout, Layout(len(val.dataset), chunk), shelf)
+
+
+def _origin(transform: object, images: int) -> Callable[[int], NDArray[np.int32]] | None:
+    """View -> the first view that shows each image [N] as it does: where all that changes is a mirror, half are seen.
+
+    None where views differ in more than what can be told beforehand.
+    """
+    if not (isinstance(transform, Augment) and mirrors_alone(transform)):
+        return None
+
+    @cache
+    def shown(view: int) -> NDArray[np.bool_]:
+        return mirrored(transform, view, images)
+
+    @cache
+    def origin(view: int) -> NDArray[np.int32]:
+        first = np.full(images, view, dtype=np.int32)
+        for earlier in reversed(range(view)):
+            first[shown(earlier) == shown(view)] = earlier
+        return first
+
+    return origin
 
 
 def make_level(ground: Ground, cut: Cut, below: Level | None, memory: int) -> Level:

@@ -89,7 +89,7 @@ class RunShelf:
             given = source if below is None else below(view)
             return digest_of([*fixed, view, layout.digest(view), given])
 
-        return ShelvedRows(self.shelf, key, layout.images, layout.size, width * dtype.itemsize, self.used)
+        return ShelvedRows(self.shelf, key, layout.count, layout.size, width * dtype.itemsize, self.used)
 
 
 def shelve(

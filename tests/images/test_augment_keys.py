@@ -10,7 +10,14 @@ import pytest
 from numpy.typing import NDArray
 
 from mlcls.errors import RecipeError
-from mlcls.images.augment import AUGMENTATIONS, Augment, AugmentSettings, build_augmentation
+from mlcls.images.augment import (
+    AUGMENTATIONS,
+    Augment,
+    AugmentSettings,
+    build_augmentation,
+    mirrored,
+    mirrors_alone,
+)
 from mlcls.images.preprocess import Preprocessing
 
 SIDE = 32
@@ -67,6 +74,19 @@ def test_the_image_itself_is_left_alone(name: str, squares: list[NDArray[np.uint
         for epoch in range(20):
             augment(writeable, epoch, 0)
         assert (writeable == square).all()
+
+
+def test_what_is_mirrored_is_told_without_the_image(squares: list[NDArray[np.uint8]]) -> None:
+    augment = build_augmentation("light", Preprocessing(SIDE), AugmentSettings(hflip_p=0.3), seed=5)
+    assert mirrors_alone(augment)
+    for epoch in range(8):
+        told = mirrored(augment, epoch, len(squares))
+        for index, square in enumerate(squares):
+            as_told = square[:, ::-1] if told[index] else square
+            assert (augment(square, epoch, index) == as_told).all()
+    assert 0.2 < np.mean([mirrored(augment, epoch, 100) for epoch in range(8)]) < 0.4
+    for name in sorted(set(AUGMENTATIONS) - {"light"}):
+        assert not mirrors_alone(build_augmentation(name, Preprocessing(SIDE)))
 
 
 def test_seed_epoch_and_index_each_change_the_picture(squares: list[NDArray[np.uint8]]) -> None:

@@ -61,6 +61,57 @@ def test_every_batch_holds_its_own_images_rows_and_each_row_is_computed_once(
     assert all(size <= 4 for size in source.chunks)
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    shown=st.lists(st.lists(st.integers(0, 1), min_size=10, max_size=10), min_size=1, max_size=4),
+    asked=st.lists(
+        st.tuples(
+            st.integers(0, 9), st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=5), max_size=4)
+        ),
+        max_size=6,
+    ),
+)
+def test_an_image_that_a_view_shows_as_an_earlier_one_did_has_one_row_for_both(
+    shown: list[list[int]],
+    asked: list[tuple[int, list[list[int]]]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """`shown` is what each view makes of each image; whoever asks in whatever order gets the rows of just that."""
+    passed: list[tuple[int, int]] = []
+    busy: list[int] = []
+
+    def compute(view: int, chunks: Sequence[Indices]) -> Iterator[Tensor]:
+        assert not busy  # one pass over the images at a time
+        busy.append(view)
+        for number, chunk in enumerate(chunks, 1):
+            passed.extend((image, shown[view][image]) for image in chunk.tolist())
+            if number == len(chunks):
+                busy.clear()
+            yield torch.tensor([[float(image), shown[view][image], 0.5] for image in chunk.tolist()])
+        busy.clear()
+
+    def origin(view: int) -> NDArray[np.int32]:
+        first = [next(v for v in range(view + 1) if shown[v][i] == shown[view][i]) for i in range(10)]
+        return np.array(first, dtype=np.int32)
+
+    def order(view: int) -> Indices:
+        return np.random.default_rng(view).permutation(10)
+
+    layout = Layout(10, 4, order, origin)
+    views = len(shown)
+    folder = tmp_path_factory.getbasetemp()
+    store = make_store(layout, 3, compute, views=views, memory=10**6, folder=folder)
+    for epoch, batches in asked:
+        view = epoch % views
+        positions = [np.array(batch, dtype=np.int64) for batch in batches]
+        for rows, images in zip(store.obtain(view, positions), batches, strict=True):
+            assert rows[:, 0].tolist() == images
+            assert rows[:, 1].tolist() == [shown[view][image] for image in images]
+    assert len(set(passed)) == len(passed)
+    for view in range(views):
+        assert layout.count(view) == sum(len(layout.chunk(view, number)) for number in range(3))
+
+
 def test_nothing_is_computed_before_it_is_needed(tmp_path: Path) -> None:
     source = Source()
     store = store_of(source, tmp_path)

@@ -45,7 +45,7 @@ def opened(tmp_path: Path) -> Callable[..., tuple[FeatureStore, Source]]:
         rows = ShelvedRows(
             shelf,
             lambda view: f"{key}-{view}",
-            IMAGES,
+            layout.count,
             4,
             WIDTH * dtype.itemsize,
             set() if used is None else used,

@@ -63,7 +63,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[int, int]]:
 def test_each_view_of_each_image_passes_the_frozen_part_once_in_both_stages(
     toy: Path, loaded: Counter[tuple[int, int]]
 ) -> None:
-    setup = prepared(toy, views=3)
+    setup = prepared(toy, views=3, augment="rich")
     assert [feed.rest is not None for feed in setup.feeds] == [True, True]
     learned = learn(setup, QUIET)
     assert len(learned.epochs) == 5
@@ -72,6 +72,22 @@ def test_each_view_of_each_image_passes_the_frozen_part_once_in_both_stages(
         **{(view, image): 1 for view in range(3) for image in range(train)},
         **{(-1, image): 1 for image in range(val)},
     }
+
+
+def test_an_image_passes_the_frozen_part_once_as_it_is_and_once_mirrored(
+    toy: Path, loaded: Counter[tuple[int, int]]
+) -> None:
+    setup = prepared(toy, views=5)
+    augment = setup.train.dataset.transform
+    learn(setup, QUIET)
+    train, val = len(setup.data.split.train), len(setup.data.split.val)
+    marker = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    wanted = {(-1, image): 1 for image in range(val)}
+    for image in range(train):
+        seen = [augment(marker, view, image).tobytes() for view in range(5)]
+        wanted |= {(seen.index(one), image): 1 for one in set(seen)}
+    assert loaded == wanted
+    assert train < len(wanted) - val < 2 * train + 1
 
 
 def test_one_view_is_enough_where_nothing_is_augmented(toy: Path, loaded: Counter[tuple[int, int]]) -> None:
