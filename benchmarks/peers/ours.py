@@ -12,6 +12,7 @@ def main() -> None:
     task, clock = start()
     recipe = read_recipe(task)
 
+    from mlcls.learning.allocation import kept_memory
     from mlcls.models.forward import to_scores
     from mlcls.workflows.data import gather
     from mlcls.workflows.epochs import learn
@@ -19,24 +20,25 @@ def main() -> None:
     from mlcls.workflows.validating import predict
 
     console = Console(quiet=True)
-    preprocessing = preprocessing_for(recipe)
-    data = gather(recipe, console, preprocessing=preprocessing)
-    setup = set_up(recipe, data, preprocessing)
-    place = {name: row for row, name in enumerate(data.names(data.split.test))}
-    order = [place[name] for name in task.rows("test")["image"]]
-    scores: list[np.ndarray] = []  # of each epoch
+    with kept_memory():
+        preprocessing = preprocessing_for(recipe)
+        data = gather(recipe, console, preprocessing=preprocessing)
+        setup = set_up(recipe, data, preprocessing)
+        place = {name: row for row, name in enumerate(data.names(data.split.test))}
+        order = [place[name] for name in task.rows("test")["image"]]
+        scores: list[np.ndarray] = []  # of each epoch
 
-    def score() -> np.ndarray:
-        return to_scores(predict(setup, setup.test)[0])[order]
+        def score() -> np.ndarray:
+            return to_scores(predict(setup, setup.test)[0])[order]
 
-    learned = learn(
-        setup,
-        console,
-        lambda figures: scores.append(
-            clock.epoch(score, stage=figures.stage, images_per_second=figures.images_per_second)
-        ),
-    )
-    clock.finish(lambda: scores[learned.best_epoch], best_epoch=learned.best_epoch)
+        learned = learn(
+            setup,
+            console,
+            lambda figures: scores.append(
+                clock.epoch(score, stage=figures.stage, images_per_second=figures.images_per_second)
+            ),
+        )
+        clock.finish(lambda: scores[learned.best_epoch], best_epoch=learned.best_epoch)
 
 
 def read_recipe(task: Task) -> Recipe:

@@ -17,6 +17,7 @@ from mlcls.bundle.staging import prepare_folder
 from mlcls.bundle.unfinished import MANIFEST, how_to_go_on, is_unfinished, remove_checkpoint
 from mlcls.errors import BundleError, ImageError, Interrupted, MlclsError, NumericalError, RecipeError
 from mlcls.images.preprocess import Preprocessing
+from mlcls.learning.allocation import kept_memory
 from mlcls.learning.checkpoint import Checkpoint
 from mlcls.learning.shelf import Shelf
 from mlcls.recipe import Recipe, recipe_values
@@ -126,7 +127,8 @@ def fit(
                     from mlcls.workflows.folds import fit_folds  # which calls `fit` for each of its members
 
                     return fit_folds(run, given, checkpoint)
-                return _run(run, given, checkpoint)
+                with kept_memory():
+                    return _run(run, given, checkpoint)
         except KeyboardInterrupt as error:
             stop.leaving = True
             raise Interrupted(_how_to_go_on(out, str(error), stood)) from error
