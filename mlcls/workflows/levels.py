@@ -81,9 +81,9 @@ def lay_ground(
 
 
 def _origin(transform: object, images: int) -> Callable[[int], NDArray[np.int32]] | None:
-    """View -> the first view that shows each image [N] as it does: where all that changes is a mirror, half are seen.
+    """View -> the first view that shows each image [N] as it does; None where that cannot be told beforehand.
 
-    None where views differ in more than what can be told beforehand.
+    Where images are mirrored or not, and nothing else, of two views half of the second one's are those of the first.
     """
     if not (isinstance(transform, Augment) and mirrors_alone(transform)):
         return None
