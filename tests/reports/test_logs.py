@@ -3,8 +3,8 @@
 import csv
 import dataclasses
 import json
-import time
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
