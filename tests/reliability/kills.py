@@ -43,7 +43,9 @@ CONFIGURATIONS = [
         cached=True,
     ),
     _configuration(
-        "views", f"--workers 0 --views 4 --unfreeze last --sampler balanced {EACH_STEP}", cached=True
+        "views",
+        f"--workers 0 --views 4 --augment light --unfreeze last --sampler balanced {EACH_STEP}",
+        cached=True,
     ),
     _configuration(
         "views-workers",
